@@ -1,0 +1,248 @@
+"""The vocabulary: an argument's name means one thing everywhere in the library.
+
+A `Word` says what an argument may be and documents it in one sentence. Only Python numbers are checked for
+their range: the value of a traced array is not known when an optimizer is built.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """What one argument may be: its kind, its range in words and as a test, and its sentence."""
+
+    kind: str
+    must: str
+    says: str
+    test: Callable[[Any], bool] = lambda value: True
+    optional: bool = False
+
+
+def _number(must: str, test: Callable[[float], bool], says: str, *, optional: bool = False) -> Word:
+    return Word("number", must, says, test, optional)
+
+
+def _unit(says: str) -> Word:
+    return _number("in [0, 1)", lambda x: 0 <= x < 1, says)
+
+
+def _positive(says: str, *, optional: bool = False) -> Word:
+    return _number("> 0", lambda x: x > 0, says, optional=optional)
+
+
+def _natural(says: str, *, optional: bool = False) -> Word:
+    return _number(">= 0", lambda x: x >= 0, says, optional=optional)
+
+
+def _integer(least: int, says: str, *, optional: bool = False) -> Word:
+    return Word("integer", f"an integer >= {least}", says, lambda x: x >= least, optional)
+
+
+def _flag(says: str) -> Word:
+    return Word("flag", "True or False", says)
+
+
+def _choice(*values: str, says: str) -> Word:
+    return Word("choice", "one of " + ", ".join(repr(v) for v in values), says, lambda x: x in values)
+
+
+def _patterns(says: str) -> Word:
+    return Word("patterns", "a regular expression or a list of them", says)
+
+
+VOCABULARY: dict[str, Word] = {
+    "learning_rate": _natural("rate of the step: a number, a scalar array, or a schedule `step -> rate`."),
+    "beta_1": _unit("decay rate of the first moment, per step."),
+    "beta_2": _unit("decay rate of the second moment, per step."),
+    "rho": _unit("decay rate of the squared gradients' average, per step."),
+    "momentum": _number("in [0, 1]", lambda x: 0 <= x <= 1, "share of the last step that is kept."),
+    "nesterov": _flag("look ahead along the momentum (Nesterov)."),
+    "epsilon": _natural("small number that keeps the denominator from zero, in the gradient's unit."),
+    "amsgrad": _flag("divide by the largest second moment seen so far."),
+    "centered": _flag("subtract the squared mean of the gradient from its mean square."),
+    "grad_averaging": _flag("weigh the normalised gradient by `1 - beta_1`, as Adam does."),
+    "initial_accumulator_value": _natural("value the accumulator starts from."),
+    "weight_decay": _natural("decoupled decay of the weights per unit of learning rate.", optional=True),
+    "exclude_from_weight_decay": _patterns("regexes (`re.search` on a parameter's path) that are not decayed."),
+    "clipnorm": _positive("largest norm of each parameter's gradient.", optional=True),
+    "clipvalue": _positive("largest absolute value of a gradient's entry.", optional=True),
+    "global_clipnorm": _positive("largest norm of all gradients together.", optional=True),
+    "use_ema": _flag("keep an exponential moving average of the parameters."),
+    "ema_momentum": _number("in [0, 1]", lambda x: 0 <= x <= 1, "share of the old average that is kept each step."),
+    "ema_overwrite_frequency": _integer(
+        1, "overwrite the parameters by their average every so many steps.", optional=True
+    ),
+    "loss_scale_factor": _positive("factor the loss was multiplied by; gradients are divided by it.", optional=True),
+    "gradient_accumulation_steps": _integer(2, "average so many gradients into one step.", optional=True),
+    "axis_name": Word("axis", "the name of a mapped axis, or a tuple of names", "aggregate over it.", optional=True),
+    "axis_op": _choice("sum", "mean", says="how the gradients of the axis are aggregated."),
+    "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
+    "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
+    "dialect": _choice("keras", "legacy", says="whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10."),
+    "name": Word("text", "a string", "name to show.", optional=True),
+}
+
+
+class Common(TypedDict, total=False):
+    """The keyword arguments that every optimizer takes besides its own."""
+
+    weight_decay: Any
+    exclude_from_weight_decay: str | Iterable[str]
+    clipnorm: Any
+    clipvalue: Any
+    global_clipnorm: Any
+    use_ema: bool
+    ema_momentum: Any
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    axis_name: str | tuple[str, ...] | None
+    axis_op: str
+    decay: Any
+    jit_compile: bool
+    dialect: str
+    name: str | None
+    lr: Any
+
+
+COMMON_DEFAULTS: dict[str, Any] = {
+    "weight_decay": None,
+    "exclude_from_weight_decay": (),
+    "clipnorm": None,
+    "clipvalue": None,
+    "global_clipnorm": None,
+    "use_ema": False,
+    "ema_momentum": 0.99,
+    "ema_overwrite_frequency": None,
+    "loss_scale_factor": None,
+    "gradient_accumulation_steps": None,
+    "axis_name": None,
+    "axis_op": "sum",
+    "decay": None,
+    "jit_compile": True,
+    "dialect": "keras",
+    "name": None,
+}
+
+
+def word_for(name: str, default: Any) -> Word:
+    """The word of an argument; one that the library does not know is judged by the type of its default."""
+    if name in VOCABULARY:
+        return VOCABULARY[name]
+    if isinstance(default, bool):
+        return _flag("")
+    if isinstance(default, int):
+        return Word("integer", "an integer", "")
+    if isinstance(default, float):
+        return Word("number", "a finite number", "")
+    return Word("any", "", "", optional=True)
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+def takes_one_argument(function: Callable) -> bool:
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"`, or nothing where no name is near."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def show(value: Any) -> str:
+    """What came, short enough for a sentence."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def check(owner: str, name: str, value: Any, word: Word) -> Any:
+    """`value` in its canonical form, or a sentence that says what it must be."""
+
+    def refuse(kind: type[Exception], hint: str = "") -> Exception:
+        must = f"a number {word.must}" if word.kind == "number" and kind is TypeError else word.must
+        return kind(f"{owner}: {name} must be {must}, got {show(value)}.{hint}")
+
+    if value is None and word.optional:
+        return None
+    match word.kind:
+        case "number":
+            return _check_number(owner, name, value, word, refuse)
+        case "integer":
+            if isinstance(value, np.integer):
+                value = int(value)
+            if is_array(value):
+                raise refuse(TypeError, " It shapes the program, so it must be a Python value (see static_args).")
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise refuse(TypeError)
+        case "flag":
+            if isinstance(value, np.bool_):
+                value = bool(value)
+            if not isinstance(value, bool):
+                raise refuse(TypeError)
+        case "choice" | "text":
+            if not isinstance(value, str):
+                raise refuse(TypeError)
+        case "patterns":
+            return _check_patterns(owner, name, value, refuse)
+        case "axis":
+            names = value if isinstance(value, (tuple, list)) else (value,)
+            if not names or not all(isinstance(n, str) for n in names):
+                raise refuse(TypeError)
+            return tuple(names) if isinstance(value, list) else value
+    if not word.test(value):
+        raise refuse(ValueError, nearest(value, re.findall(r"'(\w+)'", word.must)) if word.kind == "choice" else "")
+    return value
+
+
+def _check_number(owner: str, name: str, value: Any, word: Word, refuse: Callable[..., Exception]) -> Any:
+    if isinstance(value, (np.floating, np.integer)):
+        value = value.item()
+    if is_array(value):
+        if value.shape != ():
+            raise ValueError(f"{owner}: {name} must be a scalar, got an array of shape {value.shape}.")
+        return value
+    if callable(value):
+        if not takes_one_argument(value):
+            raise TypeError(
+                f"{owner}: {name} must be a number, an array or a schedule `step -> value`, got {show(value)}, a "
+                "callable without arguments. JAX would freeze what it returned: pass a schedule of the step, or "
+                "set the rate with state.set_learning_rate."
+            )
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise refuse(TypeError)
+    if not math.isfinite(value):
+        raise refuse(ValueError, " It must be finite.")
+    if not word.test(value):
+        raise refuse(ValueError)
+    return float(value)
+
+
+def _check_patterns(owner: str, name: str, value: Any, refuse: Callable[..., Exception]) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, (tuple, list)) or not all(isinstance(p, str) for p in patterns):
+        raise refuse(TypeError)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{owner}: {name} holds {pattern!r}, which is no regular expression: {error}.") from None
+    return tuple(patterns)

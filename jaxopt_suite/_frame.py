@@ -1,0 +1,156 @@
+"""What the library hands out: transformations that are values, and the decorator that declares primitives."""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_suite._arguments import word_for
+from jaxopt_suite._config import Described, register
+from jaxopt_suite._leafwise import Rule
+from jaxopt_suite._pipeline import RULE, Gate, Part, Pipeline
+from jaxopt_suite._recipe import Recipe, declare
+
+
+class Transformation(Described, optax.GradientTransformationExtraArgs):
+    """A pair `(init, update)` with a recipe, by which it compares, hashes, prints and pickles."""
+
+    __slots__ = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.update.recipe
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.update.pipeline
+
+
+class Optimizer(Transformation):
+    """An optimizer: a transformation with Keras's methods, the state passed in and handed back."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        return self.recipe.arguments.get("name") or self.recipe.factory.__name__
+
+    def apply_gradients(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        """One step: the new parameters and the new state.
+
+        The same as `update` and `optax.apply_updates`, without the tree of updates between them.
+        """
+        return _dispatch(self, True, grads, state, params)
+
+    def scale_loss(self, loss: Any, state: Any = None) -> Any:
+        """The loss times `loss_scale_factor`, or times the dynamic scale in `state`."""
+        return loss * self._loss_scale(state, jnp.result_type(loss))
+
+    def _loss_scale(self, state: Any, dtype: Any) -> Any:
+        scale = 1.0
+        for i, gate in enumerate(self.pipeline.gates):
+            if gate.scale is not None:
+                scale = gate.scale(None if state is None else state.stages[i])
+        return scale if isinstance(scale, float) else scale.astype(dtype)
+
+    def compute_gradients(
+        self, loss_fn: Callable, params: Any, *args: Any, has_aux: bool = False, state: Any = None
+    ) -> tuple[Any, Any]:
+        """`(loss, gradients)` of `loss_fn(params, *args)`, the gradients as `apply_gradients` wants them.
+
+        With a loss scale the gradients are those of the scaled loss (a dynamic scale is read from `state`);
+        the loss that is returned is not scaled. With `has_aux`, `((loss, aux), gradients)`.
+        """
+
+        def scaled(params: Any) -> tuple[Any, Any]:
+            out = loss_fn(params, *args)
+            loss = out[0] if has_aux else out
+            return self.scale_loss(loss, state), out
+
+        (_, out), grads = jax.value_and_grad(scaled, has_aux=True)(params)
+        return out, grads
+
+    def minimize(
+        self, loss_fn: Callable, state: Any, params: Any, *args: Any, has_aux: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """`(params, state, loss)` after one step on `loss_fn(params, *args)`; with `has_aux`, `(loss, aux)`."""
+        loss, grads = self.compute_gradients(loss_fn, params, *args, has_aux=has_aux, state=state)
+        params, state = self.apply_gradients(grads, state, params)
+        return params, state, loss
+
+    def finalize_variable_values(self, state: Any, params: Any) -> Any:
+        """The parameters to evaluate with: their average where one is kept, else `params`."""
+        return self.pipeline.final(state, params)
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[str] = (), var_names: Iterable[str] = ()
+    ) -> "Optimizer":
+        """A new optimizer that does not decay some parameters, in place of those it excluded before.
+
+        Arguments:
+          var_list: exact paths of parameters, such as `"dense/bias"`.
+          var_names: regexes; `re.search` on a parameter's path.
+        """
+        exact = [f"^{re.escape(path)}$" for path in var_list]
+        return self.recipe.remake(exclude_from_weight_decay=(*exact, *var_names))
+
+
+def assemble(cls: type, recipe: Recipe, pipeline: Pipeline) -> Any:
+    """A transformation from its recipe and its line of stages."""
+
+    def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        """One step: `(updates, state)`; further keyword arguments are for other members of a chain."""
+        del extra
+        return _dispatch(made, False, grads, state, params)
+
+    update.recipe = recipe
+    update.pipeline = pipeline
+    made = cls(pipeline.init, update)
+    return made
+
+
+def _run(tx: Any, apply: bool, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    return tx.update.pipeline.run(grads, state, params, apply)
+
+
+_compiled = jax.jit(_run, static_argnums=(0, 1))
+
+
+def _dispatch(tx: Any, apply: bool, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    """Outside of a trace a step runs as one compiled program, which equal optimizers share."""
+    recipe = tx.update.recipe
+    if not recipe.arguments.get("jit_compile", True) or recipe.holds_tracer() or _traced((grads, state, params)):
+        return _run(tx, apply, grads, state, params)
+    return _compiled(tx, apply, grads, state, params)
+
+
+def _traced(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def numbers_of(factory: Callable) -> frozenset[str]:
+    """The arguments that may be schedules: those that are numbers."""
+    parameters = factory.__signature__.parameters.values()
+    return frozenset(p.name for p in parameters if word_for(p.name, p.default).kind == "number")
+
+
+def transform(place: int = RULE) -> Callable[[Callable[..., Rule | Gate]], Callable[..., Transformation]]:
+    """Declares a primitive: the body's signature is its config, and it returns its rule or its gate.
+
+    `place` is where its rule stands in an optimizer's line.
+    """
+
+    def declared(body: Callable[..., Rule | Gate]) -> Callable[..., Transformation]:
+        def build(recipe: Recipe) -> Transformation:
+            made = body(**recipe.arguments)
+            if isinstance(made, Gate):
+                return assemble(Transformation, recipe, Pipeline(body.__name__, gates=(made,)))
+            part = Part(place, body, recipe.arguments, numbers_of(recipe.factory))
+            return assemble(Transformation, recipe, Pipeline(body.__name__, parts=(part,)))
+
+        return register(declare(body.__name__, body, build))
+
+    return declared

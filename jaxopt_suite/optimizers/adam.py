@@ -1,0 +1,68 @@
+"""Adam."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class AdamState(NamedTuple):
+    m: Any
+    v: Any
+    vhat: Any
+
+
+@transform()
+def scale_by_adam(beta_1: Any = 0.9, beta_2: Any = 0.999, epsilon: Any = 1e-7, *, amsgrad: bool = False) -> Rule:
+    """The direction of Adam, with `epsilon` as "epsilon hat": it is added to `sqrt(v)` before bias correction.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_adam(epsilon=0.0)
+    >>> tx.update(jnp.array(-4.0), tx.init(jnp.array(0.0)))[0].round(4)
+    Array(-1., dtype=float32)
+    """
+
+    def init(w: Any) -> AdamState:
+        return AdamState(m=jnp.zeros_like(w), v=jnp.zeros_like(w), vhat=jnp.zeros_like(w) if amsgrad else None)
+
+    def update(g: Any, s: AdamState, w: Any, t: Any) -> tuple[Any, AdamState]:
+        m = s.m + (g - s.m) * (1 - beta_1)
+        v = s.v + (g * g - s.v) * (1 - beta_2)
+        vhat = jnp.maximum(s.vhat, v) if amsgrad else None
+        alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
+        return alpha * m / (jnp.sqrt(vhat if amsgrad else v) + epsilon), AdamState(m, v, vhat)
+
+    return leafwise(AdamState, init, update, weights=(("m", "v"), ("vhat",)))
+
+
+@optimizer("Adam")
+def adam(
+    learning_rate: Any = 0.001,
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    amsgrad: bool = False,
+    **common: Unpack[Common],
+) -> Transformation:
+    """Adam: adaptive moments, optionally AMSGrad.
+
+        m <- m + (1 - beta_1) (g - m),    v <- v + (1 - beta_2) (g^2 - v)
+        w <- w - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+
+    `epsilon` is the paper's "epsilon hat". Unlike `optax.adam`, which adds it after bias correction, it weighs
+    more in early steps; and AMSGrad here takes the largest `v` before bias correction.
+
+    >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.adam(learning_rate=0.1)
+    >>> w = jnp.array(10.0)
+    >>> w, state, loss = tx.minimize(lambda w: w**2 / 2, tx.init(w), w)
+    >>> print(f"{w:.5f} {loss:.1f}")
+    9.90000 50.0
+
+    Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
+    """
+    return scale_by_adam(beta_1, beta_2, epsilon, amsgrad=amsgrad)

@@ -1,0 +1,84 @@
+"""NovoGrad."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class NovoGradState(NamedTuple):
+    m: Any
+    v: Any  # one number per parameter
+    vhat: Any
+
+
+@transform()
+def scale_by_novograd(
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    weight_decay: Any = 0.0,
+    *,
+    grad_averaging: bool = False,
+    amsgrad: bool = False,
+) -> Rule:
+    """The direction of NovoGrad: each parameter's gradient over the running norm of that gradient.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_novograd(epsilon=0.0)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))[0]
+    Array([0.6, 0.8], dtype=float32)
+    """
+
+    def init(w: Any) -> NovoGradState:
+        return NovoGradState(m=jnp.zeros_like(w), v=jnp.zeros((), w.dtype), vhat=jnp.zeros_like(w) if amsgrad else None)
+
+    def update(g: Any, s: NovoGradState, w: Any, t: Any) -> tuple[Any, NovoGradState]:
+        first = t.step == 1
+        g2 = jnp.sum(g * g)
+        v = jnp.where(first, g2, beta_2 * s.v + (1 - beta_2) * g2)
+        vhat = jnp.maximum(s.vhat, v) if amsgrad else None
+        u = g / (jnp.sqrt(vhat if amsgrad else v) + epsilon)
+        u = u + weight_decay * w
+        if grad_averaging:
+            u = u * jnp.where(first, 1.0, 1 - beta_1)
+        m = beta_1 * s.m - t.learning_rate * u
+        return m, NovoGradState(m, v, vhat)
+
+    return leafwise(NovoGradState, init, update, emits_step=True, reads_weights=True)
+
+
+@optimizer("NovoGrad", own_decay=("weight_decay",))
+def novograd(
+    learning_rate: Any = 0.001,
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    weight_decay: Any = 0.0,
+    grad_averaging: bool = False,
+    amsgrad: bool = False,
+    **common: Unpack[Common],
+) -> Transformation:
+    """NovoGrad: layer-wise normalised gradients with momentum and decoupled weight decay.
+
+        v <- beta_2 v + (1 - beta_2) ||g||^2        (one number per parameter; v_1 = ||g_1||^2)
+        u  = g / (sqrt(v) + epsilon) + weight_decay * w
+        m <- beta_1 m - rate * u,    w <- w + m
+
+    With `grad_averaging`, `u` is multiplied by `1 - beta_1` from the second step on. The rate is inside the
+    momentum, as TF Addons computes it (its documentation has it outside), unlike `optax.novograd`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.novograd(0.1, weight_decay=0.5)
+    >>> tx.apply_gradients(jnp.array([3.0, 4.0]), tx.init(jnp.ones(2)), jnp.ones(2))[0]
+    Array([0.89, 0.87], dtype=float32)
+
+    Reference: Ginsburg et al., Stochastic gradient methods with layer-wise adaptive moments, 2019.
+    """
+    return scale_by_novograd(
+        beta_1, beta_2, epsilon, weight_decay, grad_averaging=grad_averaging, amsgrad=amsgrad
+    )

@@ -1,0 +1,57 @@
+"""Stochastic gradient descent with momentum."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class MomentumState(NamedTuple):
+    m: Any
+
+
+@transform()
+def scale_by_momentum(momentum: Any = 0.0, *, nesterov: bool = False) -> Rule:
+    """Momentum with the rate inside: `m <- momentum * m - rate * g`.
+
+    The step is `m`, or with `nesterov` `momentum * m - rate * g`. Without momentum there is no slot.
+    """
+    if isinstance(momentum, float) and momentum == 0:
+        return leafwise(None, None, lambda g, s, w, t: (-t.learning_rate * g, s), emits_step=True)
+
+    def init(w: Any) -> MomentumState:
+        return MomentumState(m=jnp.zeros_like(w))
+
+    def update(g: Any, s: MomentumState, w: Any, t: Any) -> tuple[Any, MomentumState]:
+        m = momentum * s.m - t.learning_rate * g
+        return (momentum * m - t.learning_rate * g if nesterov else m), MomentumState(m)
+
+    return leafwise(MomentumState, init, update, emits_step=True)
+
+
+@optimizer("SGD")
+def sgd(
+    learning_rate: Any = 0.01, momentum: Any = 0.0, nesterov: bool = False, **common: Unpack[Common]
+) -> Transformation:
+    """Stochastic gradient descent, with momentum and Nesterov's look-ahead.
+
+        m <- momentum * m - rate * g
+        w <- w + m,    with nesterov:  w <- w + momentum * m - rate * g
+
+    Unlike `optax.sgd` the rate is inside the momentum, which matters under a schedule.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.sgd(0.1, momentum=0.5)
+    >>> w, state = jnp.array(1.0), tx.init(jnp.array(1.0))
+    >>> for _ in range(2):
+    ...     w, state = tx.apply_gradients(jnp.array(1.0), state, w)
+    >>> w
+    Array(0.75, dtype=float32)
+
+    Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
+    """
+    return scale_by_momentum(momentum, nesterov=nesterov)

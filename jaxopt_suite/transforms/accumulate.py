@@ -1,0 +1,58 @@
+"""Gradient accumulation: the mean of several micro-batches makes one step."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._frame import transform
+from jaxopt_suite._pipeline import ACCUMULATE, Gate
+
+
+class AccumulatorState(NamedTuple):
+    """The sum of the gradients since the last step, and how many there are."""
+
+    micro_step: Any
+    accumulator: Any
+
+
+@transform()
+def accumulate(gradient_accumulation_steps: int) -> Gate:
+    """Holds gradients back until there are `n`, then passes on their mean; what stands behind runs only then.
+
+    Unlike Keras 3, schedules count real steps and an average moves on real steps only.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.accumulate(2)
+    >>> first, state = tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))
+    >>> second, state = tx.update(jnp.array(3.0), state)
+    >>> first, second
+    (Array(0., dtype=float32), Array(2., dtype=float32))
+    """
+    n = gradient_accumulation_steps
+
+    def init(params: Any) -> AccumulatorState:
+        zeros = [None if w is None else jnp.zeros_like(w, trees.compute_dtype(w)) for w in trees.leaves(params)]
+        return AccumulatorState(jnp.zeros((), jnp.int32), trees.like(params, zeros))
+
+    def update(grads: Any, state: AccumulatorState) -> tuple[Any, Any, Any]:
+        held, arrived = trees.leaves(state.accumulator), trees.leaves(grads)
+        pairs = list(zip(held, arrived, strict=True))
+
+        def total(a: Any, g: Any) -> Any:
+            return a if g is None or a is None else a + g.astype(a.dtype)
+
+        def passed() -> tuple[Any, AccumulatorState]:
+            means = [None if g is None else total(a, g) / n for a, g in pairs]
+            zeros = [None if a is None else jnp.zeros_like(a) for a in held]
+            return trees.like(grads, means), state._replace(
+                micro_step=jnp.zeros_like(state.micro_step), accumulator=trees.like(state.accumulator, zeros)
+            )
+
+        def hold() -> AccumulatorState:
+            sums = trees.like(state.accumulator, [total(a, g) for a, g in pairs])
+            return AccumulatorState(state.micro_step + 1, sums)
+
+        return state.micro_step == n - 1, passed, hold
+
+    return Gate(ACCUMULATE, init, update)

@@ -1,0 +1,77 @@
+"""Gradient clipping, as Keras does it: by value, by each parameter's norm, by the norm of all gradients."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxopt_suite._frame import transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._pipeline import CLIP
+
+
+class ClipState(NamedTuple):
+    """The norm of all gradients together, before it was clipped."""
+
+    gradient_norm: Any
+
+
+@transform(place=CLIP)
+def clip_by_value(clipvalue: Any) -> Rule:
+    """Clamps every entry of the gradient to `[-clipvalue, clipvalue]`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.clip_by_value(1.0)
+    >>> tx.update(jnp.array([0.5, -3.0]), tx.init(jnp.zeros(2)))[0]
+    Array([ 0.5, -1. ], dtype=float32)
+    """
+    return leafwise(None, None, lambda g, s, w, t: (jnp.clip(g, -clipvalue, clipvalue), s))
+
+
+@transform(place=CLIP)
+def clip_by_norm(clipnorm: Any) -> Rule:
+    """Scales each parameter's gradient `g` to `g * c / max(||g||, c)`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.clip_by_norm(1.0)
+    >>> tx.update({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}, tx.init({"a": jnp.zeros(2), "b": jnp.zeros(1)}))[0]
+    {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
+    """
+
+    def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
+        return g * (clipnorm / jnp.maximum(jnp.sqrt(jnp.sum(g * g)), clipnorm)), s
+
+    return leafwise(None, None, update)
+
+
+@transform(place=CLIP)
+def clip_by_global_norm(global_clipnorm: Any) -> Rule:
+    """Scales all gradients by `c * min(1 / N, 1 / c)`, where `N` is the norm of all of them together.
+
+    The norm is kept in the state (`state.gradient_norm`). Unlike `optax.clip_by_global_norm`, a norm that is
+    not finite makes every gradient NaN, as in Keras, and not only the entries that are infinite.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.clip_by_global_norm(1.0)
+    >>> grads = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    >>> updates, state = tx.update(grads, tx.init(grads))
+    >>> updates, state.stages[0].gradient_norm
+    ({'a': Array([0.6], dtype=float32), 'b': Array([0.8], dtype=float32)}, Array(5., dtype=float32))
+    """
+
+    def share(kept: dict[str, Any], xs: Any, t: Any) -> dict[str, Any]:
+        return {"gradient_norm": global_norm(xs, t.count.dtype)}
+
+    def update(g: Any, s: ClipState, w: Any, t: Any) -> tuple[Any, ClipState]:
+        norm = s.gradient_norm
+        scale = global_clipnorm * jnp.minimum(1 / norm, 1 / global_clipnorm) + (norm - norm)
+        return g * scale, s
+
+    return leafwise(
+        ClipState, lambda w: ClipState(None), update, shared={"gradient_norm": 0.0}, share=share, measures=True
+    )
+
+
+def global_norm(xs: Any, dtype: Any) -> Any:
+    """The Euclidean norm of all arrays together, summed in `dtype`."""
+    squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in xs]
+    return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))

@@ -1,0 +1,54 @@
+"""Decoupled weight decay."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from jaxopt_suite._frame import transform
+from jaxopt_suite._leafwise import Rule, leafwise
+
+
+@transform()
+def add_decayed_weights(weight_decay: Any = 0.0, *, exclude_from_weight_decay: Iterable[str] = ()) -> Rule:
+    """Adds `weight_decay * w` to what travels down the chain, as `optax.add_decayed_weights` does.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.add_decayed_weights(0.1, exclude_from_weight_decay="bias")
+    >>> params = {"bias": jnp.ones(1), "kernel": jnp.ones(1)}
+    >>> tx.update({"bias": jnp.zeros(1), "kernel": jnp.zeros(1)}, tx.init(params), params)[0]
+    {'bias': Array([0.], dtype=float32), 'kernel': Array([0.1], dtype=float32)}
+    """
+    added = leafwise(None, None, lambda g, s, w, t: (g + weight_decay * w, s), reads_weights=True)
+    return except_for(added, leafwise(None, None, lambda g, s, w, t: (g, s)), excluded(exclude_from_weight_decay))
+
+
+def decayed(rule: Rule, weight_decay: Any, exclude: Callable[[str], bool] | None) -> Rule:
+    """Keras's stage: `w <- w - w * weight_decay * rate` before the rule, which sees the decayed weights."""
+
+    def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
+        loss = w * weight_decay * t.learning_rate
+        step, s = rule.update(g, s, w - loss, t)
+        return step - loss, s
+
+    return except_for(dataclasses.replace(rule, update=update, reads_weights=True), rule, exclude)
+
+
+def excluded(patterns: Iterable[str]) -> Callable[[str], bool] | None:
+    """Whether any of the regexes is found in a path; None where there are none."""
+    compiled = [re.compile(pattern) for pattern in patterns]
+    if not compiled:
+        return None
+    return lambda path: any(pattern.search(path) for pattern in compiled)
+
+
+def except_for(rule: Rule, other: Rule, exclude: Callable[[str], bool] | None) -> Rule:
+    """`rule`, but `other` for the parameters that `exclude` names."""
+    if exclude is None:
+        return rule
+
+    def choose(path: str, w: Any) -> Rule:
+        chosen = other if exclude(path) else rule
+        return chosen.choose(path, w) if chosen.choose else chosen
+
+    return dataclasses.replace(rule, choose=choose)
