@@ -1,5 +1,6 @@
 """Optimizers for JAX with the numbers of Keras and TensorFlow Addons."""
 
+from jaxopt_suite import schedules as schedules
 from jaxopt_suite import transforms as transforms
 from jaxopt_suite._config import deserialize as deserialize
 from jaxopt_suite._config import get as get

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_suite._arguments import word_for
+from jaxopt_suite._arguments import show, word_for
 from jaxopt_suite._config import Described, register
 from jaxopt_suite._leafwise import Rule
 from jaxopt_suite._pipeline import RULE, Gate, Part, Pipeline
@@ -147,10 +147,29 @@ def transform(place: int = RULE) -> Callable[[Callable[..., Rule | Gate]], Calla
         def build(recipe: Recipe) -> Transformation:
             made = body(**recipe.arguments)
             if isinstance(made, Gate):
-                return assemble(Transformation, recipe, Pipeline(body.__name__, gates=(made,)))
+                return assemble(Transformation, recipe, Pipeline(body.__name__, gates=(made,), alone=True))
             part = Part(place, body, recipe.arguments, numbers_of(recipe.factory))
-            return assemble(Transformation, recipe, Pipeline(body.__name__, parts=(part,)))
+            return assemble(Transformation, recipe, Pipeline(body.__name__, parts=(part,), alone=True))
 
         return register(declare(body.__name__, body, build))
+
+    return declared
+
+
+def wrapper(class_name: str) -> Callable[[Callable[..., Transformation]], Callable[..., Optimizer]]:
+    """Declares a wrapper: the body takes an optimizer first, and returns the stage to insert into its line."""
+
+    def declared(body: Callable[..., Transformation]) -> Callable[..., Optimizer]:
+        def build(recipe: Recipe) -> Optimizer:
+            inner = recipe.arguments["optimizer"]
+            if not isinstance(inner, Optimizer):
+                raise TypeError(
+                    f"{body.__name__}: optimizer must be an optimizer of jaxopt_suite, got {show(inner)}. "
+                    "from_optax gives one of Optax's a recipe."
+                )
+            stage = body(**recipe.arguments)
+            return assemble(Optimizer, recipe, inner.pipeline.insert(stage.pipeline))
+
+        return register(declare(class_name, body, build))
 
     return declared

@@ -41,6 +41,10 @@ DIALECTS = {
 }
 
 
+# numbers that the rule's own stage does not use, and need not resolve
+_OF_OTHER_STAGES = frozenset({"learning_rate", "decay", "clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"})
+
+
 def optimizer(class_name: str, *, own_decay: tuple[str, ...] = ()) -> Callable[[Body], Callable[..., Optimizer]]:
     """Declares an optimizer.
 
@@ -76,16 +80,16 @@ def _line(body: Body, recipe: Recipe, own_decay: tuple[str, ...]) -> Pipeline:
     arguments, owner = recipe.arguments, body.__name__
     dialect = DIALECTS[arguments["dialect"]]
     _check_together(owner, arguments, dialect)
-    if arguments.get("epsilon") == 0:
+    if isinstance(arguments.get("epsilon"), float) and arguments["epsilon"] == 0:
         arguments = {**arguments, "epsilon": dialect.zero_epsilon}
+    arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
 
     def main(**at: Any) -> Rule:
         return _main_rule(body, at, own_decay)
 
     main(**arguments)  # a combination that the rule refuses is refused now, not in the first step
-    part = Part(RULE, main, arguments, numbers_of(recipe.factory))
-    rate = arguments.get("learning_rate", 1.0)
-    line = Pipeline(owner, parts=(part,), rate=rate, decay=arguments["decay"])
+    part = Part(RULE, main, arguments, numbers_of(recipe.factory) - _OF_OTHER_STAGES)
+    line = Pipeline(owner, parts=(part,), rate=arguments.get("learning_rate"), decay=arguments["decay"])
     return line.insert(*(stage.pipeline for stage in _stages(arguments)))
 
 

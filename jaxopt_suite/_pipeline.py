@@ -38,7 +38,7 @@ class OptimizerState(NamedTuple):
 
     Attributes:
       count: the number of real updates so far, int32.
-      learning_rate: a `HeldRate`, a `RecordedRate`, or None in a primitive.
+      learning_rate: a `HeldRate`, a `RecordedRate`, or None where there is no rate.
       stages: one entry per stage in the order of the line, None for a stage without state.
     """
 
@@ -97,8 +97,9 @@ class Pipeline:
     Attributes:
       owner: the name that errors begin with.
       gates, parts: the stages on trees, the rules of one array.
-      rate: the learning rate, None in a primitive.
+      rate: the learning rate, None where there is none.
       decay: inverse-time decay of the rate.
+      alone: whether this is a primitive, which emits a positive direction.
     """
 
     owner: str
@@ -106,6 +107,7 @@ class Pipeline:
     parts: tuple[Part, ...] = ()
     rate: Any = None
     decay: Any = None
+    alone: bool = False
 
     def insert(self, *others: "Pipeline") -> "Pipeline":
         """This line with the stages of others, each at its place."""
@@ -115,7 +117,7 @@ class Pipeline:
 
     def rules(self, count: Any, dtype: Any) -> list[Rule]:
         rules = [part.rule(count, dtype) for part in self.parts]
-        return [_as_direction(rule) for rule in rules] if self.rate is None else rules
+        return [_as_direction(rule) for rule in rules] if self.alone else rules
 
     def init(self, params: Any) -> OptimizerState:
         for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
