@@ -1,0 +1,81 @@
+"""The recorded trajectories, and their arguments in our words."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+import jaxopt_suite as jos
+
+FOLDER = pathlib.Path(__file__).parent / "references"
+
+
+@functools.cache
+def library(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(FOLDER / f"{name}.npz") as file:
+        arrays = {key: file[key] for key in file.files if key != "meta"}
+        return arrays, json.loads(str(file["meta"]))
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """`{"dense/kernel": x}` as `{"dense": {"kernel": x}}`."""
+    tree: dict[str, Any] = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """One case: parameters, 30 steps of gradients, and the parameters (and averages) after each step."""
+
+    case: dict[str, Any]
+    params: dict[str, Any]
+    grads: dict[str, Any]
+    trajectory: dict[str, Any]
+    average: dict[str, Any]
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that the real library was given, schedules as ours."""
+        given = {name: _translated(value) for name, value in self.case["arguments"].items()}
+        names = self.case["extras"].get("exclude_var_names")
+        return {**given, "exclude_from_weight_decay": names} if names else given
+
+
+def _translated(value: Any) -> Any:
+    if isinstance(value, dict):
+        return jos.deserialize({"class_name": value["schedule"], "config": value["arguments"]})
+    return value
+
+
+@functools.cache
+def recording(reference: str) -> Recording:
+    """`"keras3/adam"`: the case `adam` of `keras3.npz`."""
+    name, slug = reference.split("/")
+    arrays, meta = library(name)
+    case = meta["cases"][slug]
+    paths = case["extras"].get("paths", meta["paths"])
+    seed, kind = case["seed"], case["kind"]
+    factor = np.float32(case["extras"].get("gradient_factor", 1.0))
+    return Recording(
+        case,
+        nested({p: arrays[f"inputs/{seed}/params/{p}"] for p in paths}),
+        nested({p: arrays[f"inputs/{seed}/{kind}/{p}"] * factor for p in paths}),
+        nested({p: arrays[f"{slug}/{p}"] for p in paths}),
+        nested({p: arrays[f"{slug}/average/{p}"] for p in paths if f"{slug}/average/{p}" in arrays}),
+    )
+
+
+def error(a: Any, b: Any) -> float:
+    """`max |a - b| / (1e-3 + the largest |b| so far)` over all steps of one array."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    steps = b.reshape(len(b), -1)
+    largest = np.maximum.accumulate(np.abs(steps).max(axis=1))
+    return float((np.abs(a - b).reshape(len(b), -1).max(axis=1) / (1e-3 + largest)).max())
