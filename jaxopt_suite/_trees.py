@@ -4,7 +4,6 @@ Neither treedefs nor paths are kept between calls: `nnx.Optimizer` gives `init` 
 So trees are compared by path and rebuilt in the containers they came in.
 """
 
-import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,8 +37,9 @@ def like(tree: Any, new: Iterable[Any]) -> Any:
 
 
 def compute_dtype(*arrays: Any) -> Any:
-    """The precision an array is worked on in: at least float32."""
-    return functools.reduce(jnp.promote_types, [a.dtype for a in arrays if a is not None], jnp.dtype("float32"))
+    """The precision that arrays are worked on in: float32, or float64 where one of them has it."""
+    wide = any(a is not None and jnp.result_type(a) == jnp.float64 for a in arrays)
+    return jnp.dtype("float64") if wide else jnp.dtype("float32")
 
 
 def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
