@@ -59,6 +59,10 @@ def _patterns(says: str) -> Word:
     return Word("patterns", "a regular expression or a list of them", says)
 
 
+def _numbers(says: str) -> Word:
+    return Word("numbers", "a list of finite numbers", says)
+
+
 VOCABULARY: dict[str, Word] = {
     "learning_rate": _natural("rate of the step: a number, a scalar array, or a schedule `step -> rate`."),
     "beta_1": _unit("decay rate of the first moment, per step."),
@@ -71,7 +75,7 @@ VOCABULARY: dict[str, Word] = {
     "centered": _flag("subtract the squared mean of the gradient from its mean square."),
     "grad_averaging": _flag("weigh the normalised gradient by `1 - beta_1`, as Adam does."),
     "initial_accumulator_value": _natural("value the accumulator starts from."),
-    "weight_decay": _natural("decoupled decay of the weights per unit of learning rate.", optional=True),
+    "weight_decay": _natural("decoupled decay of the weights, times the rate (in the legacy dialect, not).", optional=True),
     "exclude_from_weight_decay": _patterns("regexes (`re.search` on a parameter's path) that are not decayed."),
     "clipnorm": _positive("largest norm of each parameter's gradient.", optional=True),
     "clipvalue": _positive("largest absolute value of a gradient's entry.", optional=True),
@@ -85,6 +89,28 @@ VOCABULARY: dict[str, Word] = {
     "gradient_accumulation_steps": _integer(2, "average so many gradients into one step.", optional=True),
     "axis_name": Word("axis", "the name of a mapped axis, or a tuple of names", "aggregate over it.", optional=True),
     "axis_op": _choice("sum", "mean", says="how the gradients of the axis are aggregated."),
+    "initial_learning_rate": _natural("rate that the schedule starts from."),
+    "end_learning_rate": _natural("rate that the schedule ends with."),
+    "maximal_learning_rate": _natural("highest rate of a cycle."),
+    "decay_steps": _positive("steps after which the schedule has decayed once."),
+    "first_decay_steps": _positive("steps of the first period."),
+    "decay_rate": _natural("factor of the decay, per `decay_steps`."),
+    "staircase": _flag("decay at the end of each period only."),
+    "boundaries": _numbers("increasing steps: the next value holds after each of them."),
+    "values": _numbers("value of each interval, one more than `boundaries`."),
+    "power": _natural("exponent of the polynomial."),
+    "cycle": _flag("begin again after `decay_steps`."),
+    "alpha": _natural("lowest rate, as a share of the initial one."),
+    "warmup_target": _natural("rate that the warm-up rises to.", optional=True),
+    "warmup_steps": _integer(0, "steps of the warm-up."),
+    "t_mul": _number(">= 1", lambda x: x >= 1, "length of each period over that of the one before."),
+    "m_mul": _natural("height of each period over that of the one before."),
+    "step_size": _positive("steps of half a cycle."),
+    "scale_fn": Word("function", "a function of one number", "factor of the height, from `scale_mode`."),
+    "scale_mode": _choice("cycle", "iterations", says="whether the height depends on the cycle or on the step."),
+    "gamma": _natural("factor of the height, per cycle or step."),
+    "schedule_decay": _natural("speed of the momentum's rise: `0.96 ** (schedule_decay * step)`."),
+    "mom_iter_max": _positive("step at which the momentum is back at half of its goal."),
     "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
     "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
     "dialect": _choice("keras", "legacy", says="whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10."),
@@ -92,10 +118,9 @@ VOCABULARY: dict[str, Word] = {
 }
 
 
-class Common(TypedDict, total=False):
-    """The keyword arguments that every optimizer takes besides its own."""
+class CommonBesidesDecay(TypedDict, total=False):
+    """`Common`, for an optimizer that has `weight_decay` in its own signature."""
 
-    weight_decay: Any
     exclude_from_weight_decay: str | Iterable[str]
     clipnorm: Any
     clipvalue: Any
@@ -112,6 +137,12 @@ class Common(TypedDict, total=False):
     dialect: str
     name: str | None
     lr: Any
+
+
+class Common(CommonBesidesDecay, total=False):
+    """The keyword arguments that every optimizer takes besides its own."""
+
+    weight_decay: Any
 
 
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -202,6 +233,11 @@ def check(owner: str, name: str, value: Any, word: Word) -> Any:
                 raise refuse(TypeError)
         case "patterns":
             return _check_patterns(owner, name, value, refuse)
+        case "numbers":
+            return _check_numbers(value, refuse)
+        case "function":
+            if not callable(value) or not takes_one_argument(value):
+                raise refuse(TypeError)
         case "axis":
             names = value if isinstance(value, (tuple, list)) else (value,)
             if not names or not all(isinstance(n, str) for n in names):
@@ -246,3 +282,14 @@ def _check_patterns(owner: str, name: str, value: Any, refuse: Callable[..., Exc
         except re.error as error:
             raise ValueError(f"{owner}: {name} holds {pattern!r}, which is no regular expression: {error}.") from None
     return tuple(patterns)
+
+
+def _check_numbers(value: Any, refuse: Callable[..., Exception]) -> tuple[float, ...]:
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, (tuple, list)):
+        raise refuse(TypeError)
+    if not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
+        raise refuse(TypeError)
+    if not all(math.isfinite(v) for v in values):
+        raise refuse(ValueError)
+    return tuple(float(v) for v in values)

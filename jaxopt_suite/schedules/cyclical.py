@@ -1,0 +1,105 @@
+"""Cyclical rates, as TF Addons has them: up and down between two rates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxopt_suite._schedule import schedule
+
+
+@schedule("CyclicalLearningRate")
+def cyclical(
+    initial_learning_rate: Any,
+    maximal_learning_rate: Any,
+    step_size: Any,
+    scale_fn: Callable[[Any], Any],
+    scale_mode: str = "cycle",
+    name: str | None = None,
+) -> Callable[[Any], Any]:
+    """Up from the initial rate to the maximal one in `step_size` steps, and down again in as many.
+
+        x = |step / step_size - 2 cycle + 1|,    cycle = floor(1 + step / (2 step_size))
+        rate = initial + (maximal - initial) * max(0, 1 - x) * scale_fn(cycle or step)
+
+    A `scale_fn` is compared by identity, and a config only holds its name: to read it back, give
+    `custom_objects={name: scale_fn}`.
+
+    >>> import jaxopt_suite as jos
+    >>> rate = jos.schedules.cyclical(0.0, 1.0, step_size=4, scale_fn=lambda x: 1 / x)
+    >>> [float(rate(step)) for step in (0, 2, 4, 8, 12)]
+    [0.0, 0.5, 1.0, 0.0, 0.5]
+
+    Reference: Smith, Cyclical learning rates for training neural networks, 2017.
+    """
+    return _cyclical(initial_learning_rate, maximal_learning_rate, step_size, scale_fn, scale_mode)
+
+
+@schedule("TriangularCyclicalLearningRate")
+def triangular_cyclical(
+    initial_learning_rate: Any,
+    maximal_learning_rate: Any,
+    step_size: Any,
+    scale_mode: str = "cycle",
+    name: str | None = None,
+) -> Callable[[Any], Any]:
+    """`cyclical` with cycles of one height.
+
+    >>> import jaxopt_suite as jos
+    >>> rate = jos.schedules.triangular_cyclical(0.5, 1.0, step_size=4)
+    >>> [float(rate(step)) for step in (0, 2, 4, 6, 8, 12)]
+    [0.5, 0.75, 1.0, 0.75, 0.5, 1.0]
+
+    Reference: Smith, Cyclical learning rates for training neural networks, 2017.
+    """
+    return _cyclical(initial_learning_rate, maximal_learning_rate, step_size, lambda x: 1.0, scale_mode)
+
+
+@schedule("Triangular2CyclicalLearningRate")
+def triangular2_cyclical(
+    initial_learning_rate: Any,
+    maximal_learning_rate: Any,
+    step_size: Any,
+    scale_mode: str = "cycle",
+    name: str | None = None,
+) -> Callable[[Any], Any]:
+    """`cyclical` with cycles that are half as high each time: `scale_fn(x) = 2^(1 - x)`.
+
+    >>> import jaxopt_suite as jos
+    >>> rate = jos.schedules.triangular2_cyclical(0.5, 1.0, step_size=4)
+    >>> [float(rate(step)) for step in (0, 4, 8, 12)]
+    [0.5, 1.0, 0.5, 0.75]
+
+    Reference: Smith, Cyclical learning rates for training neural networks, 2017.
+    """
+    return _cyclical(initial_learning_rate, maximal_learning_rate, step_size, lambda x: 2.0 ** (1 - x), scale_mode)
+
+
+@schedule("ExponentialCyclicalLearningRate")
+def exponential_cyclical(
+    initial_learning_rate: Any,
+    maximal_learning_rate: Any,
+    step_size: Any,
+    scale_mode: str = "iterations",
+    gamma: Any = 1.0,
+    name: str | None = None,
+) -> Callable[[Any], Any]:
+    """`cyclical` with a height that decays at every step: `scale_fn(x) = gamma^x`.
+
+    >>> import jaxopt_suite as jos
+    >>> rate = jos.schedules.exponential_cyclical(0.0, 1.0, step_size=1, gamma=0.5)
+    >>> [float(rate(step)) for step in range(4)]
+    [0.0, 0.5, 0.0, 0.125]
+
+    Reference: Smith, Cyclical learning rates for training neural networks, 2017.
+    """
+    return _cyclical(initial_learning_rate, maximal_learning_rate, step_size, lambda x: gamma**x, scale_mode)
+
+
+def _cyclical(lowest: Any, highest: Any, size: Any, scale: Callable[[Any], Any], mode: str) -> Callable[[Any], Any]:
+    def value(step: Any) -> Any:
+        x = jnp.abs(step % (2 * size) / size - 1)
+        height = scale(1 + step // (2 * size) if mode == "cycle" else step)
+        return lowest + (highest - lowest) * (1 - x) * height
+
+    return value
