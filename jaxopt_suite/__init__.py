@@ -1,6 +1,7 @@
 """Optimizers for JAX with the numbers of Keras and TensorFlow Addons."""
 
 from jaxopt_suite import schedules as schedules
+from jaxopt_suite import state as state
 from jaxopt_suite import transforms as transforms
 from jaxopt_suite._config import deserialize as deserialize
 from jaxopt_suite._config import get as get

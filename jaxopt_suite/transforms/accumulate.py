@@ -14,6 +14,7 @@ class AccumulatorState(NamedTuple):
 
     micro_step: Any
     accumulator: Any
+    weights_rank = 1
 
 
 @transform()

@@ -10,7 +10,10 @@ from jaxopt_suite._pipeline import AVERAGE
 
 
 class EmaState(NamedTuple):
+    """The averages of the parameters."""
+
     average: Any
+    weights_rank = 0
 
 
 @transform(place=AVERAGE)
