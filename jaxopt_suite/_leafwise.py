@@ -67,6 +67,14 @@ def leafwise(slots: type | None, init: Callable | None, update: Callable, **decl
     return Rule(slots, init or (lambda w: None), update, **declared)
 
 
+def each(change: Callable[[Rule], Rule], rule: Rule) -> Rule:
+    """`change` of a rule and of the rules it chooses; each is changed once, so that it is traced once."""
+    once, choose = functools.cache(change), rule.choose
+    if choose is None:
+        return once(rule)
+    return dataclasses.replace(once(rule), choose=lambda path, w: once(choose(path, w)))
+
+
 def init_slots(rule: Rule, params: Any, dtype: Any) -> Any:
     """The state of a rule: its NamedTuple, each slot a tree of the parameters' shape."""
     if rule.slots is None:

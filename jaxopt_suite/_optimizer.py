@@ -7,7 +7,7 @@ from typing import Any
 from jaxopt_suite._arguments import COMMON_DEFAULTS
 from jaxopt_suite._config import register
 from jaxopt_suite._frame import Optimizer, Transformation, assemble, numbers_of
-from jaxopt_suite._leafwise import Rule
+from jaxopt_suite._leafwise import Rule, each
 from jaxopt_suite._pipeline import RULE, Part, Pipeline
 from jaxopt_suite._recipe import Recipe, declare
 from jaxopt_suite.transforms.accumulate import accumulate
@@ -28,16 +28,18 @@ class Dialect:
       cumulative_clips: whether several clips act one after the other, or are an error.
       zero_epsilon: what `epsilon=0` stands for.
       grouped_weights: whether `get_weights` lists slot by slot, or parameter by parameter.
+      decay_by_rate: whether weight decay is multiplied by the rate, or acts by itself as in TF Addons.
     """
 
     cumulative_clips: bool
     zero_epsilon: float
     grouped_weights: bool
+    decay_by_rate: bool
 
 
 DIALECTS = {
-    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, grouped_weights=False),
-    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, grouped_weights=True),
+    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, grouped_weights=False, decay_by_rate=True),
+    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, grouped_weights=True, decay_by_rate=False),
 }
 
 
@@ -45,7 +47,9 @@ DIALECTS = {
 _OF_OTHER_STAGES = frozenset({"learning_rate", "decay", "clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"})
 
 
-def optimizer(class_name: str, *, own_decay: tuple[str, ...] = ()) -> Callable[[Body], Callable[..., Optimizer]]:
+def optimizer(
+    class_name: str, *, own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
+) -> Callable[[Body], Callable[..., Optimizer]]:
     """Declares an optimizer.
 
     The decorated function takes its own arguments and `**common`, and returns its primitive: a `scale_by_*`, or
@@ -55,7 +59,7 @@ def optimizer(class_name: str, *, own_decay: tuple[str, ...] = ()) -> Callable[[
     Arguments:
       class_name: the name in configs.
       own_decay: the arguments by which the rule itself decays the weights. They replace the frame's stage, and
-        are zero for the parameters that `exclude_from_weight_decay` names.
+        are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> @jos.optimizer("SignDescent")
@@ -68,7 +72,8 @@ def optimizer(class_name: str, *, own_decay: tuple[str, ...] = ()) -> Callable[[
 
     def declared(body: Body) -> Callable[..., Optimizer]:
         def build(recipe: Recipe) -> Optimizer:
-            return assemble(Optimizer, recipe, _line(body, recipe, own_decay))
+            own = own_decay.get(recipe.arguments["dialect"], ()) if isinstance(own_decay, Mapping) else own_decay
+            return assemble(Optimizer, recipe, _line(body, recipe, own))
 
         return register(declare(class_name, body, build, common=COMMON_DEFAULTS, aliases={"lr": "learning_rate"}))
 
@@ -117,14 +122,14 @@ def _stages(arguments: Mapping[str, Any]) -> list[Transformation]:
 def _main_rule(body: Body, arguments: dict[str, Any], own_decay: tuple[str, ...]) -> Rule:
     """The rule with its rate and its decay: what it emits is the step to add."""
     exclude = excluded(arguments["exclude_from_weight_decay"])
-    rule = _rated(_rule(body, arguments))
+    rule = each(_rated, _rule(body, arguments))
     if own_decay:
-        free = _rated(_rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)}))
+        free = each(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)}))
         return except_for(rule, free, exclude)
     weight_decay = arguments["weight_decay"]
     if weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0):
         return rule
-    return decayed(rule, weight_decay, exclude)
+    return decayed(rule, weight_decay, exclude, by_rate=DIALECTS[arguments["dialect"]].decay_by_rate)
 
 
 def _rule(body: Body, arguments: Mapping[str, Any]) -> Rule:
@@ -146,10 +151,7 @@ def _rated(rule: Rule) -> Rule:
         direction, s = rule.update(g, s, w, t)
         return -t.learning_rate * direction, s
 
-    def choose(path: str, w: Any) -> Rule:
-        return _rated(rule.choose(path, w))
-
-    return dataclasses.replace(rule, update=update, emits_step=True, choose=choose if rule.choose else None)
+    return dataclasses.replace(rule, update=update, emits_step=True)
 
 
 def _check_together(owner: str, arguments: Mapping[str, Any], dialect: Dialect) -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._leafwise import Pass, Rule, evaluate, init_slots
+from jaxopt_suite._leafwise import Pass, Rule, each, evaluate, init_slots
 
 UNSCALE, AGGREGATE, FINITE, ACCUMULATE = range(4)
 CLIP, RULE, AVERAGE, WRITE = range(4)
@@ -117,7 +117,7 @@ class Pipeline:
 
     def rules(self, count: Any, dtype: Any) -> list[Rule]:
         rules = [part.rule(count, dtype) for part in self.parts]
-        return [_as_direction(rule) for rule in rules] if self.alone else rules
+        return [each(_as_direction, rule) for rule in rules] if self.alone else rules
 
     def init(self, params: Any) -> OptimizerState:
         for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxopt_suite._frame import transform
-from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._leafwise import Rule, each, leafwise
 
 
 @transform()
@@ -23,15 +23,23 @@ def add_decayed_weights(weight_decay: Any = 0.0, *, exclude_from_weight_decay: I
     return except_for(added, leafwise(None, None, lambda g, s, w, t: (g, s)), excluded(exclude_from_weight_decay))
 
 
-def decayed(rule: Rule, weight_decay: Any, exclude: Callable[[str], bool] | None) -> Rule:
-    """Keras's stage: `w <- w - w * weight_decay * rate` before the rule, which sees the decayed weights."""
+def decayed(
+    rule: Rule, weight_decay: Any, exclude: Callable[[str], bool] | None = None, *, by_rate: bool = True
+) -> Rule:
+    """Keras's stage: `w <- w - w * weight_decay * rate` before the rule, which sees the decayed weights.
 
-    def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
-        loss = w * weight_decay * t.learning_rate
-        step, s = rule.update(g, s, w - loss, t)
-        return step - loss, s
+    Without `by_rate` it is that of TF Addons: `w <- w - w * weight_decay`.
+    """
 
-    return except_for(dataclasses.replace(rule, update=update, reads_weights=True), rule, exclude)
+    def decay(rule: Rule) -> Rule:
+        def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
+            loss = w * weight_decay * t.learning_rate if by_rate else w * weight_decay
+            step, s = rule.update(g, s, w - loss, t)
+            return step - loss, s
+
+        return dataclasses.replace(rule, update=update, reads_weights=True)
+
+    return except_for(each(decay, rule), rule, exclude)
 
 
 def excluded(patterns: Iterable[str]) -> Callable[[str], bool] | None:
