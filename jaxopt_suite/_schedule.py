@@ -14,7 +14,7 @@ from jaxopt_suite._recipe import Recipe, declare
 class Schedule(Described):
     """A function `step -> value` with a recipe; the value is a float32 scalar, whatever the step's type."""
 
-    __slots__ = ("_exact", "_function", "_recipe")
+    __slots__ = ("__weakref__", "_exact", "_function", "_recipe")  # jax.jit keeps its functions weakly
 
     def __init__(self, recipe: Recipe, function: Callable[[Any], Any], exact: bool = False):
         self._recipe = recipe

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxopt_suite._schedule import schedule
+from jaxopt_suite.schedules.decay import progress
 
 
 @schedule("CyclicalLearningRate")
@@ -98,8 +99,9 @@ def exponential_cyclical(
 
 def _cyclical(lowest: Any, highest: Any, size: Any, scale: Callable[[Any], Any], mode: str) -> Callable[[Any], Any]:
     def value(step: Any) -> Any:
-        x = jnp.abs(step % (2 * size) / size - 1)
+        passed = step % (2 * size)
+        climbed = progress(jnp.minimum(passed, 2 * size - passed), size)
         height = scale(1 + step // (2 * size) if mode == "cycle" else step)
-        return lowest + (highest - lowest) * (1 - x) * height
+        return lowest + (highest - lowest) * climbed * height
 
     return value

@@ -4,6 +4,7 @@ Steps are divided into periods with `//`, which is exact at every boundary: comp
 not, because XLA multiplies by the rounded `1 / period`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +67,7 @@ def piecewise_constant_decay(
             f"{owner}: values must be one more than boundaries, got {len(values)} values and "
             f"{len(boundaries)} boundaries."
         )
-    if any(later <= earlier for earlier, later in zip(boundaries, boundaries[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(boundaries)):
         raise ValueError(f"{owner}: boundaries must increase, got {list(boundaries)}.")
 
     def value(step: Any) -> Any:
