@@ -1,5 +1,6 @@
 """What the library hands out: transformations that are values, and the decorator that declares primitives."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +29,12 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
     def pipeline(self) -> Pipeline:
         return self.update.pipeline
 
+    @property
+    def rule(self) -> Rule:
+        """The rule of a primitive, for those that are built from it."""
+        (part,) = self.pipeline.parts
+        return part.build(**part.arguments)
+
 
 class Optimizer(Transformation):
     """An optimizer: a transformation with Keras's methods, the state passed in and handed back."""
@@ -38,52 +45,60 @@ class Optimizer(Transformation):
     def name(self) -> str:
         return self.recipe.arguments.get("name") or self.recipe.factory.__name__
 
-    def apply_gradients(self, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def apply_gradients(self, grads: Any, state: Any, params: Any, **extra: Any) -> tuple[Any, Any]:
         """One step: the new parameters and the new state.
 
         The same as `update` and `optax.apply_updates`, without the tree of updates between them.
         """
-        return _dispatch(self, True, grads, state, params)
+        return _dispatch(self, True, grads, state, params, extra)
 
     def scale_loss(self, loss: Any, state: Any = None) -> Any:
         """The loss times `loss_scale_factor`, or times the dynamic scale in `state`."""
         return loss * self._loss_scale(state, jnp.result_type(loss))
 
     def _loss_scale(self, state: Any, dtype: Any) -> Any:
-        scale = 1.0
-        for i, gate in enumerate(self.pipeline.gates):
-            if gate.scale is not None:
-                scale = gate.scale(None if state is None else state.stages[i])
+        scale = self.pipeline.loss_scale(state)
         return scale if isinstance(scale, float) else scale.astype(dtype)
 
     def compute_gradients(
-        self, loss_fn: Callable, params: Any, *args: Any, has_aux: bool = False, state: Any = None
+        self,
+        loss_fn: Callable,
+        params: Any,
+        *args: Any,
+        has_aux: bool = False,
+        grad_loss: Any = None,
+        state: Any = None,
     ) -> tuple[Any, Any]:
         """`(loss, gradients)` of `loss_fn(params, *args)`, the gradients as `apply_gradients` wants them.
 
-        With a loss scale the gradients are those of the scaled loss (a dynamic scale is read from `state`);
-        the loss that is returned is not scaled. With `has_aux`, `((loss, aux), gradients)`.
+        With `has_aux`, `((loss, aux), gradients)`. `grad_loss` is the gradient that arrives at a loss which is not
+        a scalar. With a loss scale the gradients are those of the scaled loss (a dynamic scale is read from
+        `state`); the loss that is returned is not scaled.
         """
 
         def scaled(params: Any) -> tuple[Any, Any]:
             out = loss_fn(params, *args)
             loss = out[0] if has_aux else out
+            loss = loss if grad_loss is None else jnp.sum(loss * grad_loss)
             return self.scale_loss(loss, state), out
 
         (_, out), grads = jax.value_and_grad(scaled, has_aux=True)(params)
         return out, grads
 
     def minimize(
-        self, loss_fn: Callable, state: Any, params: Any, *args: Any, has_aux: bool = False
+        self, loss_fn: Callable, state: Any, params: Any, *args: Any, has_aux: bool = False, grad_loss: Any = None
     ) -> tuple[Any, Any, Any]:
         """`(params, state, loss)` after one step on `loss_fn(params, *args)`; with `has_aux`, `(loss, aux)`."""
-        loss, grads = self.compute_gradients(loss_fn, params, *args, has_aux=has_aux, state=state)
+        out, grads = self.compute_gradients(
+            loss_fn, params, *args, has_aux=has_aux, grad_loss=grad_loss, state=state
+        )
         params, state = self.apply_gradients(grads, state, params)
-        return params, state, loss
+        return params, state, out
 
     def finalize_variable_values(self, state: Any, params: Any) -> Any:
         """The parameters to evaluate with: their average where one is kept, else `params`."""
-        return self.pipeline.final(state, params)
+        average = self.pipeline.average(state, params)
+        return params if average is None else average
 
     def exclude_from_weight_decay(
         self, var_list: Iterable[str] = (), var_names: Iterable[str] = ()
@@ -102,9 +117,8 @@ def assemble(cls: type, recipe: Recipe, pipeline: Pipeline) -> Any:
     """A transformation from its recipe and its line of stages."""
 
     def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        """One step: `(updates, state)`; further keyword arguments are for other members of a chain."""
-        del extra
-        return _dispatch(made, False, grads, state, params)
+        """One step: `(updates, state)`; further keyword arguments go to the members of a chain that use them."""
+        return _dispatch(made, False, grads, state, params, extra)
 
     update.recipe = recipe
     update.pipeline = pipeline
@@ -112,23 +126,26 @@ def assemble(cls: type, recipe: Recipe, pipeline: Pipeline) -> Any:
     return made
 
 
-def _run(tx: Any, apply: bool, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-    return tx.update.pipeline.run(grads, state, params, apply)
+def _run(tx: Any, apply: bool, grads: Any, state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
+    return tx.update.pipeline.run(grads, state, params, apply, **extra)
 
 
 _compiled = jax.jit(_run, static_argnums=(0, 1))
 
 
-def _dispatch(tx: Any, apply: bool, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
-    """Outside of a trace a step runs as one compiled program, which equal optimizers share."""
-    recipe = tx.update.recipe
-    if not recipe.arguments.get("jit_compile", True) or recipe.holds_tracer() or _traced((grads, state, params)):
-        return _run(tx, apply, grads, state, params)
-    return _compiled(tx, apply, grads, state, params)
+def _dispatch(tx: Any, apply: bool, grads: Any, state: Any, params: Any, extra: Any) -> tuple[Any, Any]:
+    """Outside of a trace a step runs as one compiled program, which equal optimizers share.
+
+    With a callable among the extra arguments, such as the loss of a line search, it runs as it is.
+    """
+    recipe, extra = tx.update.recipe, extra if tx.update.pipeline.takes_extra else {}
+    compiles = recipe.arguments.get("jit_compile", True) and not recipe.holds_tracer()
+    run = _compiled if compiles and not _runs_as_it_is((grads, state, params, extra)) else _run
+    return run(tx, apply, grads, state, params, extra)
 
 
-def _traced(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+def _runs_as_it_is(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) or callable(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def numbers_of(factory: Callable) -> frozenset[str]:
@@ -147,8 +164,9 @@ def transform(place: int = RULE) -> Callable[[Callable[..., Rule | Gate]], Calla
         def build(recipe: Recipe) -> Transformation:
             made = body(**recipe.arguments)
             if isinstance(made, Gate):
-                return assemble(Transformation, recipe, Pipeline(body.__name__, gates=(made,), alone=True))
-            part = Part(place, body, recipe.arguments, numbers_of(recipe.factory))
+                gate = dataclasses.replace(made, recipe=recipe)
+                return assemble(Transformation, recipe, Pipeline(body.__name__, gates=(gate,), alone=True))
+            part = Part(place, body, recipe.arguments, numbers_of(recipe.factory), recipe)
             return assemble(Transformation, recipe, Pipeline(body.__name__, parts=(part,), alone=True))
 
         return register(declare(body.__name__, body, build))

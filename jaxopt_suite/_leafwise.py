@@ -47,6 +47,8 @@ class Rule:
       choose: the rule for one parameter, `choose(path, w)`, where it is not the same for all.
       weights: how Keras lists the slots: groups follow each other, the slots of one group alternate.
       final: the parameter to evaluate with, `final(slots, w)`, where it is not `w`.
+      label: what `explain` calls it; the function that it is written in, where nothing else is declared.
+      decay: the weight decay that `explain` shows, where it decays.
     """
 
     slots: type | None
@@ -60,11 +62,14 @@ class Rule:
     choose: Callable[[str, Any], "Rule"] | None = None
     weights: tuple[tuple[str, ...], ...] | None = None
     final: Callable[[Any, Any], Any] | None = None
+    label: str = ""
+    decay: Any = None
 
 
 def leafwise(slots: type | None, init: Callable | None, update: Callable, **declared: Any) -> Rule:
     """Lifts a rule for one array to trees; `declared` are the further attributes of a `Rule`."""
-    return Rule(slots, init or (lambda w: None), update, **declared)
+    label = getattr(update, "__qualname__", "").partition(".")[0].lstrip("_")
+    return Rule(slots, init or (lambda w: None), update, **{"label": label, **declared})
 
 
 def each(change: Callable[[Rule], Rule], rule: Rule) -> Rule:

@@ -1,6 +1,7 @@
 """`@optimizer`: a function whose signature is its config becomes a public optimizer."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -125,11 +126,14 @@ def _main_rule(body: Body, arguments: dict[str, Any], own_decay: tuple[str, ...]
     rule = each(_rated, _rule(body, arguments))
     if own_decay:
         free = each(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)}))
-        return except_for(rule, free, exclude)
-    weight_decay = arguments["weight_decay"]
-    if weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0):
-        return rule
-    return decayed(rule, weight_decay, exclude, by_rate=DIALECTS[arguments["dialect"]].decay_by_rate)
+        return except_for(each(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
+    return decayed(rule, arguments["weight_decay"], exclude, by_rate=DIALECTS[arguments["dialect"]].decay_by_rate)
+
+
+def _decays(weight_decay: Any, rule: Rule) -> Rule:
+    """A rule that says by how much it decays, for `explain`."""
+    off = isinstance(weight_decay, float) and weight_decay == 0
+    return rule if off or rule.decay is not None else dataclasses.replace(rule, decay=weight_decay)
 
 
 def _rule(body: Body, arguments: Mapping[str, Any]) -> Rule:
@@ -137,8 +141,7 @@ def _rule(body: Body, arguments: Mapping[str, Any]) -> Rule:
     if isinstance(made, Rule):
         return made
     if isinstance(made, Transformation) and len(made.pipeline.parts) == 1:
-        part = made.pipeline.parts[0]
-        return part.build(**part.arguments)
+        return made.rule
     raise TypeError(f"{body.__name__}: an optimizer must return a primitive or what leafwise makes, got {made!r}.")
 
 

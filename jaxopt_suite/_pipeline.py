@@ -57,22 +57,28 @@ class Gate:
       update: `(grads, state) -> (go, passed, held)`. Where `go`, `passed()` gives the gradients that go on and
         the new state; elsewhere `held()` gives the new state. `go` is None where nothing is ever held.
       scale: of a gate that unscales, the factor that the loss has to be multiplied by, from its state.
+      recipe: the primitive that made it.
     """
 
     place: int
     init: Callable[[Any], Any]
     update: Callable[[Any, Any], tuple[Any, Callable[[], Any], Callable[[], Any] | None]]
     scale: Callable[[Any], Any] | None = None
+    recipe: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """A rule that is given its hyperparameters anew each step: `build(**arguments)` makes the `Rule`."""
+    """A rule that is given its hyperparameters anew each step: `build(**arguments)` makes the `Rule`.
+
+    `recipe` is the primitive that made it; an optimizer's own rule has none.
+    """
 
     place: int
     build: Callable[..., Rule]
     arguments: dict[str, Any]
     numbers: frozenset[str]
+    recipe: Any = None
 
     def rule(self, count: Any, dtype: Any) -> Rule:
         """The rule at step `count`: schedules are resolved, arrays have the precision `dtype`."""
@@ -100,6 +106,7 @@ class Pipeline:
       rate: the learning rate, None where there is none.
       decay: inverse-time decay of the rate.
       alone: whether this is a primitive, which emits a positive direction.
+      takes_extra: whether `update` uses further keyword arguments; those that nothing uses are dropped.
     """
 
     owner: str
@@ -108,6 +115,7 @@ class Pipeline:
     rate: Any = None
     decay: Any = None
     alone: bool = False
+    takes_extra: bool = False
 
     def insert(self, *others: "Pipeline") -> "Pipeline":
         """This line with the stages of others, each at its place."""
@@ -133,36 +141,45 @@ class Pipeline:
         value = at_step(self.rate, jnp.int32(0)).astype(dtype)
         return HeldRate(value) if isinstance(self.rate, float) else RecordedRate(value)
 
-    def run(self, grads: Any, state: OptimizerState, params: Any, apply: bool) -> tuple[Any, OptimizerState]:
+    def run(self, grads: Any, state: Any, params: Any, apply: bool, **extra: Any) -> tuple[Any, Any]:
         """One step: the updates, or with `apply` the new parameters; and the new state."""
-        if not isinstance(state, OptimizerState):
-            raise TypeError(f"{self.owner}: expected the state that init made, got a {type(state).__name__}.")
+        own, inner = self._split(state)
         trees.check_trees(self.owner, grads, params)
         if not jax.tree.leaves(grads):
             return (params if apply else grads), state
-        if len(state.stages) != len(self.gates) + len(self.parts):
-            raise ValueError(f"{self.owner}: the state is of another optimizer: {_names(state)}.")
-        gates, slots = state.stages[: len(self.gates)], state.stages[len(self.gates) :]
+        if len(own.stages) != len(self.gates) + len(self.parts):
+            raise ValueError(f"{self.owner}: the state is of another optimizer: {_names(own)}.")
+        gates, slots = own.stages[: len(self.gates)], own.stages[len(self.gates) :]
+        own = own._replace(stages=slots)
         finish = _applied if apply else _updates
 
         def proceed(arrived: Any) -> tuple[Any, Any]:
-            moved, xs = self._step(arrived, state._replace(stages=slots), params)
-            return finish(grads, params, xs), moved
+            moved, kept, xs = self._step(arrived, own, inner, params, extra)
+            return finish(grads, params, xs), (moved, kept)
 
         def hold() -> tuple[Any, Any]:
-            return finish(grads, params, [None] * len(trees.leaves(grads))), state._replace(stages=slots)
+            return finish(grads, params, [None] * len(trees.leaves(grads))), (own, inner)
 
-        (out, moved), gates = _through(self.gates, grads, gates, proceed, hold)
-        return out, moved._replace(stages=(*gates, *moved.stages))
+        (out, (moved, inner)), gates = _through(self.gates, grads, gates, proceed, hold)
+        return out, self._joined(moved._replace(stages=(*gates, *moved.stages)), inner)
 
-    def _step(self, grads: Any, state: OptimizerState, params: Any) -> tuple[OptimizerState, list[Any]]:
-        """The walk over the leaves: the state behind it, and the step of each array."""
+    def _split(self, state: Any) -> tuple[OptimizerState, Any]:
+        """The state of the line's own stages, and what else a composition keeps."""
+        if not isinstance(state, OptimizerState):
+            raise TypeError(f"{self.owner}: expected the state that init made, got a {type(state).__name__}.")
+        return state, None
+
+    def _joined(self, own: OptimizerState, inner: Any) -> Any:
+        return own
+
+    def _step(self, grads: Any, state: OptimizerState, inner: Any, params: Any, extra: Any) -> tuple[Any, Any, Any]:
+        """The walk over the leaves: the states behind it, and the step of each array."""
         dtype = trees.compute_dtype(*trees.leaves(params), *trees.leaves(grads))
         rate, recorded = self._rate(state, dtype)
         walk = Pass(self.owner, grads, params, state.count + 1, rate)
         slots = walk.run(lambda c: self._checked_rules(state.count, c, params), state.stages)
         count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
-        return OptimizerState(count, recorded, tuple(slots)), walk.xs
+        return OptimizerState(count, recorded, tuple(slots)), inner, walk.xs
 
     def _checked_rules(self, count: Any, dtype: Any, params: Any) -> list[Rule]:
         rules = self.rules(count, dtype)
@@ -181,13 +198,23 @@ class Pipeline:
             rate = rate / (1 + decay * state.count.astype(dtype))
         return rate, kept if isinstance(kept, HeldRate) else RecordedRate(rate.astype(kept.value.dtype))
 
-    def final(self, state: OptimizerState, params: Any) -> Any:
-        """The parameters to evaluate with: the last average of the line, or `params` where there is none."""
+    def loss_scale(self, state: Any) -> Any:
+        """What the loss has to be multiplied by; a dynamic scale is in the state."""
+        own = None if state is None else self._split(state)[0]
+        scale = 1.0
+        for i, gate in enumerate(self.gates):
+            if gate.scale is not None:
+                scale = gate.scale(None if own is None else own.stages[i])
+        return scale
+
+    def average(self, state: Any, params: Any) -> Any:
+        """The parameters to evaluate with: the last average of the line, None where there is none."""
+        state, _ = self._split(state)
         rules = self.rules(state.count, trees.compute_dtype(*trees.leaves(params)))
         for rule, slots in reversed(list(zip(rules, state.stages[len(self.gates) :], strict=True))):
             if rule.final is not None:
                 return evaluate(rule, slots, params)
-        return params
+        return None
 
 
 def _as_direction(rule: Rule) -> Rule:

@@ -19,7 +19,9 @@ def add_decayed_weights(weight_decay: Any = 0.0, *, exclude_from_weight_decay: I
     >>> tx.update({"bias": jnp.zeros(1), "kernel": jnp.zeros(1)}, tx.init(params), params)[0]
     {'bias': Array([0.], dtype=float32), 'kernel': Array([0.1], dtype=float32)}
     """
-    added = leafwise(None, None, lambda g, s, w, t: (g + weight_decay * w, s), reads_weights=True)
+    added = leafwise(
+        None, None, lambda g, s, w, t: (g + weight_decay * w, s), reads_weights=True, decay=weight_decay
+    )
     return except_for(added, leafwise(None, None, lambda g, s, w, t: (g, s)), excluded(exclude_from_weight_decay))
 
 
@@ -30,6 +32,8 @@ def decayed(
 
     Without `by_rate` it is that of TF Addons: `w <- w - w * weight_decay`.
     """
+    if weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0):
+        return rule
 
     def decay(rule: Rule) -> Rule:
         def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
@@ -37,7 +41,7 @@ def decayed(
             step, s = rule.update(g, s, w - loss, t)
             return step - loss, s
 
-        return dataclasses.replace(rule, update=update, reads_weights=True)
+        return dataclasses.replace(rule, update=update, reads_weights=True, decay=weight_decay)
 
     return except_for(each(decay, rule), rule, exclude)
 
