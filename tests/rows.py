@@ -22,6 +22,7 @@ class Variant:
       renamed: the recording's names of arguments, and ours; None drops the argument.
       tolerance: the largest error of an array over all steps.
       reason: why it is larger than 2e-6.
+      weights: why `get_weights` differs from the library's, where it does.
     """
 
     reference: str | None = None
@@ -29,6 +30,7 @@ class Variant:
     renamed: dict[str, str | None] = dataclasses.field(default_factory=dict)
     tolerance: float = 2e-6
     reason: str = ""
+    weights: str = ""
 
     def all_arguments(self) -> dict[str, Any]:
         if self.reference is None:
@@ -81,15 +83,19 @@ def of(library: str, *slugs: str, **columns: Any) -> tuple[Variant, ...]:
 
 FLOAT32_BETAS = {"tolerance": 2e-5, "reason": "the original rounds its betas to float32 before it computes 1 - beta"}
 
+UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
+
 ROWS = (
     Row(
         jos.sgd,
         source="Keras",
         variants=(
-            *both("sgd_momentum", "sgd_plain", "sgd_nesterov", "sgd_weight_decay"),
+            *both("sgd_momentum", "sgd_nesterov", "sgd_weight_decay"),
+            *of("keras3", "sgd_plain"),
+            *of("tf_keras", "sgd_plain", weights=UNUSED_MOMENTUM),
             *both("sgd_plain_piecewise", "sgd_momentum_exponential", "sgd_nesterov_piecewise"),
             *both("sgd_clipnorm", "sgd_clipvalue", "sgd_global_clipnorm"),
-            *of("tf_keras", "sgd_ema_1", "sgd_ema_3", "sgd_ema_none"),
+            *of("tf_keras", "sgd_ema_1", "sgd_ema_3", "sgd_ema_none", weights=UNUSED_MOMENTUM),
             *of("keras3", "sgd_loss_scale_factor"),
             *of("legacy", "sgd_plain", "sgd_momentum", "sgd_nesterov", "sgd_decay", "sgd_schedule"),
             *of("legacy", "sgd_decay_schedule", "sgd_clipnorm", "sgd_clipvalue", "sgd_global_clipnorm"),

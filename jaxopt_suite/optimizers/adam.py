@@ -14,6 +14,7 @@ class AdamState(NamedTuple):
     m: Any
     v: Any
     vhat: Any
+    weights = (("m", "v"), ("vhat",))
 
 
 @transform()
@@ -36,7 +37,7 @@ def scale_by_adam(beta_1: Any = 0.9, beta_2: Any = 0.999, epsilon: Any = 1e-7, *
         alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
         return alpha * m / (jnp.sqrt(vhat if amsgrad else v) + epsilon), AdamState(m, v, vhat)
 
-    return leafwise(AdamState, init, update, weights=(("m", "v"), ("vhat",)))
+    return leafwise(AdamState, init, update)
 
 
 @optimizer("Adam")

@@ -14,6 +14,7 @@ class NovoGradState(NamedTuple):
     m: Any
     v: Any  # one number per parameter
     vhat: Any
+    weights = (("m",), ("v",), ("vhat",))
 
 
 @transform()

@@ -1,12 +1,17 @@
 """Gradient clipping, as Keras does it: by value, by each parameter's norm, by the norm of all gradients."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._frame import transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._pipeline import CLIP
+
+
+_SMALL = 16_384  # elements: what is larger is worth a reduction of its own
 
 
 class ClipState(NamedTuple):
@@ -71,7 +76,18 @@ def clip_by_global_norm(global_clipnorm: Any) -> Rule:
     )
 
 
-def global_norm(xs: Any, dtype: Any) -> Any:
-    """The Euclidean norm of all arrays together, summed in `dtype`."""
-    squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in xs]
+def global_norm(xs: Sequence[Any], dtype: Any) -> Any:
+    """The Euclidean norm of all arrays together, summed in `dtype`.
+
+    Small arrays are joined before they are reduced: a reduction for each of a thousand leaves triples the time to
+    compile a step. Arrays that are split over an explicit mesh stay apart, since joining would move them.
+    """
+    small = [x for x in xs if x.size <= _SMALL and not _split(x)]
+    joined = [jnp.concatenate([x.astype(dtype).ravel() for x in small])] if len(small) > 1 else small
+    large = [x for x in xs if not any(x is s for s in small)]
+    squares = [jnp.sum(jnp.square(x.astype(dtype))) for x in (*joined, *large)]
     return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
+
+
+def _split(x: Any) -> bool:
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
