@@ -1,0 +1,99 @@
+"""Adafactor."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class AdafactorState(NamedTuple):
+    r: Any  # (..., n) of a parameter (..., n, m); a lone zero for a vector
+    c: Any  # (..., m); a lone zero for a vector
+    v: Any  # of a vector; a lone zero for what is factored
+
+
+@transform()
+def scale_by_adafactor(
+    beta_2_decay: Any = -0.8,
+    epsilon_1: Any = 1e-30,
+    epsilon_2: Any = 1e-3,
+    clip_threshold: Any = 1.0,
+    *,
+    relative_step: bool = True,
+) -> Rule:
+    """The direction of Adafactor, whose length follows that of the weights; alone, at a rate of 1.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> w = jnp.full((4, 3), 2.0)
+    >>> tx = jos.transforms.scale_by_adafactor()
+    >>> update, state = tx.update(w, tx.init(w), w)
+    >>> update[0], [slot.shape for slot in state.stages[0]]
+    (Array([2., 2., 2.], dtype=float32), [(4,), (3,), ()])
+    """
+
+    def init(w: Any) -> AdafactorState:
+        none = jnp.zeros((), w.dtype)
+        if w.ndim < 2:
+            return AdafactorState(r=none, c=none, v=jnp.zeros_like(w))
+        return AdafactorState(r=jnp.zeros_like(w[..., 0]), c=jnp.zeros_like(w[..., 0, :]), v=none)
+
+    def normalised(g: Any, s: AdafactorState, t: Any) -> tuple[Any, AdafactorState]:
+        """`g / sqrt(v)`; the two factors are rooted one by one, because their product may underflow."""
+        b = 1 - t.count**beta_2_decay
+        q = g * g + epsilon_1
+        if g.ndim < 2:
+            v = b * s.v + (1 - b) * q
+            return g / jnp.sqrt(v), s._replace(v=v)
+        r = b * s.r + (1 - b) * jnp.mean(q, axis=-1)
+        c = b * s.c + (1 - b) * jnp.mean(q, axis=-2)
+        rows, columns = jnp.sqrt(r / jnp.mean(r, axis=-1, keepdims=True)), jnp.sqrt(c)
+        return g / rows[..., None] / columns[..., None, :], s._replace(r=r, c=c)
+
+    def update(g: Any, s: AdafactorState, w: Any, t: Any) -> tuple[Any, AdafactorState]:
+        u, s = normalised(g, s, t)
+        rho = jnp.minimum(t.learning_rate, 1 / jnp.sqrt(t.count)) if relative_step else t.learning_rate
+        alpha = jnp.maximum(epsilon_2, _rms(w)) * rho
+        return -alpha / jnp.maximum(1.0, _rms(u) / clip_threshold) * u, s
+
+    return leafwise(AdafactorState, init, update, emits_step=True, reads_weights=True)
+
+
+def _rms(x: Any) -> Any:
+    return jnp.sqrt(jnp.mean(x * x))
+
+
+@optimizer("Adafactor")
+def adafactor(
+    learning_rate: Any = 0.001,
+    beta_2_decay: Any = -0.8,
+    epsilon_1: Any = 1e-30,
+    epsilon_2: Any = 1e-3,
+    clip_threshold: Any = 1.0,
+    relative_step: bool = True,
+    **common: Unpack[Common],
+) -> Transformation:
+    """Adafactor: Adam's second moment kept as row means and column means, steps in proportion to the weights.
+
+        b = 1 - t^beta_2_decay,    q = g^2 + epsilon_1
+        r <- b r + (1 - b) mean_columns(q),    c <- b c + (1 - b) mean_rows(q),    v = r c^T / mean(r)
+        u = g / sqrt(v),    u <- u / max(1, rms(u) / clip_threshold)
+        w <- w - min(rate, 1 / sqrt(t)) * max(epsilon_2, rms(w)) * u
+
+    The last two axes are factored; vectors keep all of `v`. Keras ignores `relative_step=False`; here it takes the
+    minimum away. Unlike Keras no factored `v` is stored, and a row and a column without gradients give no NaN.
+    Unlike `optax.adafactor`, which factors the two largest axes from 128 on, all matrices are factored.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> for relative_step in True, False:
+    ...     tx, w = jos.adafactor(2.0, relative_step=relative_step), jnp.array([3.0])
+    ...     print(tx.apply_gradients(jnp.array([0.1]), tx.init(w), w)[0])
+    [0.]
+    [-3.]
+
+    Reference: Shazeer and Stern, Adafactor: adaptive learning rates with sublinear memory cost, ICML 2018.
+    """
+    return scale_by_adafactor(beta_2_decay, epsilon_1, epsilon_2, clip_threshold, relative_step=relative_step)

@@ -1,0 +1,64 @@
+"""Adagrad."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class AdagradState(NamedTuple):
+    a: Any
+
+
+@transform()
+def scale_by_adagrad(
+    initial_accumulator_value: Any = 0.1, epsilon: Any = 1e-7, *, epsilon_in_sqrt: bool = True
+) -> Rule:
+    """The gradient over the root of the sum of all squared gradients so far.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_adagrad(initial_accumulator_value=16.0, epsilon=0.0)
+    >>> print(f"{tx.update(jnp.array(3.0), tx.init(jnp.array(0.0)))[0]:.4f}")
+    0.6000
+    """
+
+    def init(w: Any) -> AdagradState:
+        return AdagradState(a=jnp.full_like(w, initial_accumulator_value))
+
+    def update(g: Any, s: AdagradState, w: Any, t: Any) -> tuple[Any, AdagradState]:
+        a = s.a + g * g
+        return g / (jnp.sqrt(a + epsilon) if epsilon_in_sqrt else jnp.sqrt(a) + epsilon), AdagradState(a)
+
+    return leafwise(AdagradState, init, update)
+
+
+@optimizer("Adagrad")
+def adagrad(
+    learning_rate: Any = 0.001,
+    initial_accumulator_value: Any = 0.1,
+    epsilon: Any = 1e-7,
+    **common: Unpack[Common],
+) -> Transformation:
+    """Adagrad: a rate for each entry, which falls with the sum of its squared gradients.
+
+        a <- a + g^2,    w <- w - rate * g / sqrt(a + epsilon)
+
+    The legacy dialect has `sqrt(a) + epsilon`. Unlike `optax.adagrad`, an entry whose accumulator is still zero
+    is divided by `sqrt(epsilon)`, as any other.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> g, w = jnp.array(3.0), jnp.array(1.0)
+    >>> for dialect in "keras", "legacy":
+    ...     tx = jos.adagrad(1.0, 7.0, epsilon=9.0, dialect=dialect)
+    ...     print(f"{tx.update(g, tx.init(w))[0]:.3f}")
+    -0.600
+    -0.231
+
+    Reference: Duchi, Hazan and Singer, Adaptive subgradient methods, JMLR 2011.
+    """
+    inside = common.get("dialect") != "legacy"
+    return scale_by_adagrad(initial_accumulator_value, epsilon, epsilon_in_sqrt=inside)

@@ -1,0 +1,88 @@
+"""FTRL-Proximal."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class FtrlState(NamedTuple):
+    n: Any
+    z: Any
+    legacy_weights = (("n", "z"),)
+
+
+@transform()
+def scale_by_ftrl(
+    learning_rate_power: Any = -0.5,
+    initial_accumulator_value: Any = 0.1,
+    l1_regularization_strength: Any = 0.0,
+    l2_regularization_strength: Any = 0.0,
+    l2_shrinkage_regularization_strength: Any = 0.0,
+    beta: Any = 0.0,
+) -> Rule:
+    """The direction to the weights that would have been best so far; alone, at a rate of 1.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_ftrl(l1_regularization_strength=5.0)
+    >>> print(f"{tx.update(jnp.array(9.0), tx.init(jnp.array(0.0)), jnp.array(0.0))[0]:.4f}")
+    0.4442
+    """
+    l1, shrinkage = l1_regularization_strength, l2_shrinkage_regularization_strength
+
+    def init(w: Any) -> FtrlState:
+        return FtrlState(n=jnp.full_like(w, initial_accumulator_value), z=jnp.zeros_like(w))
+
+    def update(g: Any, s: FtrlState, w: Any, t: Any) -> tuple[Any, FtrlState]:
+        rate = t.learning_rate
+        n = s.n + g * g
+        root, old_root = n**-learning_rate_power, s.n**-learning_rate_power
+        z = s.z + (g + 2 * shrinkage * w) - (root - old_root) / rate * w
+        l2 = l2_regularization_strength + beta / (2 * rate)
+        best = (jnp.clip(z, -l1, l1) - z) / (root / rate + 2 * l2)
+        return best - w, FtrlState(n, z)
+
+    return leafwise(FtrlState, init, update, emits_step=True, reads_weights=True)
+
+
+@optimizer("Ftrl")
+def ftrl(
+    learning_rate: Any = 0.001,
+    learning_rate_power: Any = -0.5,
+    initial_accumulator_value: Any = 0.1,
+    l1_regularization_strength: Any = 0.0,
+    l2_regularization_strength: Any = 0.0,
+    l2_shrinkage_regularization_strength: Any = 0.0,
+    beta: Any = 0.0,
+    **common: Unpack[Common],
+) -> Transformation:
+    """FTRL-Proximal: follow the regularised leader, with weights that are exactly zero under `l1`.
+
+        n' = n + g^2,    r = n'^(-p) / rate              (p is learning_rate_power)
+        z <- z + g + 2 shrinkage w - (r - n^(-p) / rate) w
+        w <- (clip(z, -l1, l1) - z) / (r + 2 l2 + beta / rate)
+
+    The first step forgets the weights it began with: `z` starts at zero. Optax has no counterpart.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx, w = jos.ftrl(0.5, l1_regularization_strength=1.0), {"a": jnp.array(0.0), "b": jnp.array(0.0)}
+    >>> w, _ = tx.apply_gradients({"a": jnp.array(2.0), "b": jnp.array(0.5)}, tx.init(w), w)
+    >>> print(f"{w['a']:.4f} {w['b']}")
+    -0.2469 0.0
+
+    Reference: McMahan et al., Ad click prediction: a view from the trenches, KDD 2013.
+    """
+    if isinstance(learning_rate, float) and learning_rate == 0:
+        raise ValueError("ftrl: learning_rate must be a number > 0, got 0.0: the rule divides by it.")
+    return scale_by_ftrl(
+        learning_rate_power,
+        initial_accumulator_value,
+        l1_regularization_strength,
+        l2_regularization_strength,
+        l2_shrinkage_regularization_strength,
+        beta,
+    )

@@ -1,0 +1,97 @@
+"""LAMB."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+from jaxopt_suite.transforms.decay import except_for, excluded
+
+
+class LambState(NamedTuple):
+    m: Any
+    v: Any
+
+
+@transform()
+def scale_by_lamb(
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    weight_decay: Any = 0.0,
+    *,
+    exclude_from_layer_adaptation: Iterable[str] | None = None,
+) -> Rule:
+    """Adam's direction with decay added, scaled to the norm of the weights it is for.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx, w = jos.transforms.scale_by_lamb(epsilon=0.0), jnp.array([3.0, 4.0, 0.0])
+    >>> direction, _ = tx.update(jnp.array([8.0, 0.1, -0.2]), tx.init(w), w)
+    >>> print(f"{jnp.linalg.norm(direction):.4f}")
+    5.0000
+    """
+
+    def init(w: Any) -> LambState:
+        return LambState(m=jnp.zeros_like(w), v=jnp.zeros_like(w))
+
+    def update(g: Any, s: LambState, w: Any, t: Any) -> tuple[Any, LambState]:
+        m = s.m + (g - s.m) * (1 - beta_1)
+        v = s.v + (g * g - s.v) * (1 - beta_2)
+        mhat, vhat = m / (1 - beta_1**t.count), v / (1 - beta_2**t.count)
+        return mhat / (jnp.sqrt(vhat) + epsilon) + weight_decay * w, LambState(m, v)
+
+    def adapted(g: Any, s: LambState, w: Any, t: Any) -> tuple[Any, LambState]:
+        u, s = update(g, s, w, t)
+        return _trust_ratio(w, u) * u, s
+
+    plain = leafwise(LambState, init, update, reads_weights=True)
+    adaptive = dataclasses.replace(plain, update=adapted)
+    return except_for(adaptive, plain, excluded(exclude_from_layer_adaptation or ()))
+
+
+def _trust_ratio(w: Any, u: Any) -> Any:
+    """The norm of `w` over that of `u`, or 1 where either is zero."""
+    w_norm, u_norm = jnp.sqrt(jnp.sum(w * w)), jnp.sqrt(jnp.sum(u * u))
+    usable = (w_norm > 0) & (u_norm > 0)
+    return jnp.where(usable, w_norm / jnp.where(usable, u_norm, 1.0), 1.0)
+
+
+@optimizer("Lamb", own_decay={"legacy": ("weight_decay",)})
+def lamb(
+    learning_rate: Any = 0.001,
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    exclude_from_layer_adaptation: Iterable[str] | None = None,
+    **common: Unpack[Common],
+) -> Transformation:
+    """LAMB: Adam whose step in each parameter has the norm of that parameter, for large batches.
+
+        u = (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+        w <- w - rate * (||w|| / ||u||) * u              (the ratio is 1 where either norm is zero)
+
+    Weights decay before the rule, as in Keras 3. The legacy dialect is TF Addons': `weight_decay * w` is part of
+    `u`, as in the paper and in `optax.lamb`, and what does not decay is not adapted either, unless
+    `exclude_from_layer_adaptation` says otherwise.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> w = {"bias": jnp.array([3.0, 4.0]), "kernel": jnp.array([3.0, 4.0])}
+    >>> tx = jos.lamb(0.2, exclude_from_layer_adaptation="bias")
+    >>> w, _ = tx.apply_gradients({"bias": jnp.ones(2), "kernel": jnp.ones(2)}, tx.init(w), w)
+    >>> print(f"{w['bias'][0]:.4f} {w['kernel'][0]:.4f}")
+    2.8000 2.2929
+
+    Reference: You et al., Large batch optimization for deep learning, ICLR 2020.
+    """
+    if common.get("dialect") != "legacy":
+        return scale_by_lamb(beta_1, beta_2, epsilon, exclude_from_layer_adaptation=exclude_from_layer_adaptation)
+    unadapted = exclude_from_layer_adaptation
+    if unadapted is None:
+        unadapted = common.get("exclude_from_weight_decay")
+    decay = common.get("weight_decay")
+    return scale_by_lamb(beta_1, beta_2, epsilon, decay, exclude_from_layer_adaptation=unadapted)

@@ -1,0 +1,60 @@
+"""Lion."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class LionState(NamedTuple):
+    m: Any
+
+
+@transform()
+def scale_by_lion(beta_1: Any = 0.9, beta_2: Any = 0.99) -> Rule:
+    """The sign of the momentum, which gives the newest gradient more weight than it keeps of it.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_lion()
+    >>> tx.update(jnp.array([0.2, -7.0, 0.0]), tx.init(jnp.zeros(3)))[0]
+    Array([ 1., -1.,  0.], dtype=float32)
+    """
+
+    def init(w: Any) -> LionState:
+        return LionState(m=jnp.zeros_like(w))
+
+    def update(g: Any, s: LionState, w: Any, t: Any) -> tuple[Any, LionState]:
+        c = beta_1 * s.m + (1 - beta_1) * g
+        return jnp.sign(c), LionState(beta_2 * s.m + (1 - beta_2) * g)
+
+    return leafwise(LionState, init, update)
+
+
+@optimizer("Lion")
+def lion(
+    learning_rate: Any = 0.001, beta_1: Any = 0.9, beta_2: Any = 0.99, **common: Unpack[Common]
+) -> Transformation:
+    """Lion: the sign of a momentum, found by a search over programs; one slot, steps of one size.
+
+        w <- w - rate * sign(beta_1 m + (1 - beta_1) g)
+        m <- beta_2 m + (1 - beta_2) g
+
+    `beta_1` is above zero, as Keras demands. `optax.lion` is the same, with a default decay of 0.001.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.lion(0.25, beta_1=0.5, beta_2=0.9)
+    >>> w, state = jnp.zeros(2), tx.init(jnp.zeros(2))
+    >>> for g in jnp.array([8.0, 8.0]), jnp.array([-0.5, -1.0]):
+    ...     w, state = tx.apply_gradients(g, state, w)
+    >>> w
+    Array([-0.5,  0. ], dtype=float32)
+
+    Reference: Chen et al., Symbolic discovery of optimization algorithms, 2023.
+    """
+    if isinstance(beta_1, float) and beta_1 == 0:
+        raise ValueError("lion: beta_1 must be a number in (0, 1), got 0.0.")
+    return scale_by_lion(beta_1, beta_2)

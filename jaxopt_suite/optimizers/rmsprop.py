@@ -1,0 +1,84 @@
+"""RMSprop."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class RMSpropState(NamedTuple):
+    v: Any
+    m: Any
+    a: Any
+    weights = (("v",), ("m",), ("a",))
+
+
+@transform()
+def scale_by_rmsprop(
+    rho: Any = 0.9,
+    momentum: Any = 0.0,
+    epsilon: Any = 1e-7,
+    *,
+    centered: bool = False,
+    epsilon_in_sqrt: bool = True,
+) -> Rule:
+    """The gradient over its running root mean square, or with `centered` over its standard deviation.
+
+    The rate is inside the momentum. Without momentum there is no slot for it.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_rmsprop(rho=0.75, epsilon=0.0)
+    >>> tx.update(jnp.array(-3.0), tx.init(jnp.array(0.0)))[0]
+    Array(-2., dtype=float32)
+    """
+    plain = isinstance(momentum, float) and momentum == 0
+
+    def init(w: Any) -> RMSpropState:
+        m, a = None if plain else jnp.zeros_like(w), jnp.zeros_like(w) if centered else None
+        return RMSpropState(v=jnp.zeros_like(w), m=m, a=a)
+
+    def update(g: Any, s: RMSpropState, w: Any, t: Any) -> tuple[Any, RMSpropState]:
+        v = d = rho * s.v + (1 - rho) * g * g
+        a = None
+        if centered:
+            a = rho * s.a + (1 - rho) * g
+            d = jnp.maximum(v - a * a, 0.0)
+        step = -t.learning_rate * g / (jnp.sqrt(d + epsilon) if epsilon_in_sqrt else jnp.sqrt(d) + epsilon)
+        m = None if plain else momentum * s.m + step
+        return (step if plain else m), RMSpropState(v, m, a)
+
+    return leafwise(RMSpropState, init, update, emits_step=True)
+
+
+@optimizer("RMSprop")
+def rmsprop(
+    learning_rate: Any = 0.001,
+    rho: Any = 0.9,
+    momentum: Any = 0.0,
+    epsilon: Any = 1e-7,
+    centered: bool = False,
+    **common: Unpack[Common],
+) -> Transformation:
+    """RMSprop: the gradient over its running root mean square, with momentum.
+
+        v <- rho v + (1 - rho) g^2,    a <- rho a + (1 - rho) g,    d = v - a^2 (centered) or v
+        m <- momentum * m - rate * g / sqrt(d + epsilon),    w <- w + m
+
+    The legacy dialect without momentum has `sqrt(d) + epsilon`. Where rounding makes `d` negative it counts as
+    zero; Keras then gives NaN for a small epsilon. The same as `optax.rmsprop` with these arguments.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.rmsprop(0.1, rho=0.75, momentum=0.5, epsilon=0.0)
+    >>> w, state = tx.apply_gradients(jnp.array(3.0), tx.init(jnp.array(1.0)), jnp.array(1.0))
+    >>> print(f"{w:.4f}", jos.state.slot_names(state))
+    0.8000 ['v', 'm']
+
+    Reference: Tieleman and Hinton, Lecture 6.5: RMSprop, 2012; Graves, Generating sequences, 2013 (centered).
+    """
+    # the fused kernel of TF <= 2.10, which had the momentum, added epsilon under the root
+    outside = common.get("dialect") == "legacy" and isinstance(momentum, float) and momentum == 0
+    return scale_by_rmsprop(rho, momentum, epsilon, centered=centered, epsilon_in_sqrt=not outside)
