@@ -83,6 +83,20 @@ def of(library: str, *slugs: str, **columns: Any) -> tuple[Variant, ...]:
 
 FLOAT32_BETAS = {"tolerance": 2e-5, "reason": "the original rounds its betas to float32 before it computes 1 - beta"}
 
+LONG_PRODUCT = {"tolerance": 1e-4, "reason": "a product over all steps, in float32"}
+ITERATION = {
+    "tolerance": 1e-4,
+    "reason": "five matrix products after each other, in float32",
+    "weights": "Keras keeps no second moment for a matrix, here it is a lone zero",
+}
+FACTORS = {
+    "tolerance": 1e-4,
+    "reason": "quotients of means, in float32",
+    "weights": "Keras stores the product of the factors beside them",
+}
+RECONSTRUCTED = {"tolerance": 1e-4, "reason": "the average is reconstructed from the weights in float32, over and over"}
+ADDONS_LAMB = {**FLOAT32_BETAS, "arguments": {"dialect": "legacy", "epsilon": 1e-6}}  # its default epsilon
+
 UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
 
 ROWS = (
@@ -96,7 +110,7 @@ ROWS = (
             *both("sgd_plain_piecewise", "sgd_momentum_exponential", "sgd_nesterov_piecewise"),
             *both("sgd_clipnorm", "sgd_clipvalue", "sgd_global_clipnorm"),
             *of("tf_keras", "sgd_ema_1", "sgd_ema_3", "sgd_ema_none", weights=UNUSED_MOMENTUM),
-            *of("keras3", "sgd_loss_scale_factor"),
+            *of("keras3", "sgd_loss_scale_factor", "sgd_accumulation", "sgd_accumulation_clip"),
             *of("legacy", "sgd_plain", "sgd_momentum", "sgd_nesterov", "sgd_decay", "sgd_schedule"),
             *of("legacy", "sgd_decay_schedule", "sgd_clipnorm", "sgd_clipvalue", "sgd_global_clipnorm"),
             *of("legacy", "sgd_clipnorm_clipvalue"),
@@ -114,7 +128,7 @@ ROWS = (
             *both("adam", "adam_epsilon", "adam_amsgrad", "adam_schedule", "adam_weight_decay", "adam_zeros"),
             *both("adam_clipnorm", "adam_clipvalue", "adam_global_clipnorm"),
             *of("tf_keras", "adam_ema_1", "adam_ema_3", "adam_ema_none"),
-            *of("keras3", "adam_loss_scale_factor"),
+            *of("keras3", "adam_loss_scale_factor", "adam_accumulation"),
             *of("legacy", "adam", "adam_amsgrad", "adam_epsilon", "adam_epsilon_zero", "adam_decay", **FLOAT32_BETAS),
             *of("legacy", "adam_clipvalue_global_clipnorm", **FLOAT32_BETAS),
         ),
@@ -141,6 +155,166 @@ ROWS = (
             ({"weight_decay": -0.1}, "novograd: weight_decay must be >= 0, got -0.1."),
             ({"grad_averaging": None}, "novograd: grad_averaging must be True or False, got None."),
             ({"grad_average": True}, "Did you mean 'grad_averaging'?"),
+        ),
+    ),
+    Row(
+        jos.rmsprop,
+        source="Keras",
+        variants=(
+            *both("rmsprop_centered_momentum", "rmsprop_plain", "rmsprop_momentum", "rmsprop_centered"),
+            *both("rmsprop_plain_epsilon", "rmsprop_momentum_epsilon", "rmsprop_centered_epsilon"),
+            *both("rmsprop_centered_momentum_epsilon", "rmsprop_centered_momentum_schedule"),
+            *of("legacy", "rmsprop_plain", "rmsprop_plain_epsilon", "rmsprop_momentum_epsilon", **FLOAT32_BETAS),
+            *of("legacy", "rmsprop_centered_epsilon", "rmsprop_centered_momentum_epsilon", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"rho": 1.0}, "rmsprop: rho must be in [0, 1), got 1.0."),
+            ({"momentum": -0.5}, "rmsprop: momentum must be in [0, 1], got -0.5."),
+            ({"centered": "no"}, "rmsprop: centered must be True or False, got 'no'."),
+            ({"decay_rate": 0.9}, "rmsprop: there is no argument 'decay_rate'."),
+        ),
+    ),
+    Row(
+        jos.adagrad,
+        source="Keras",
+        variants=(
+            *both("adagrad_epsilon", "adagrad_accumulator_half", "adagrad_accumulator_zero", "adagrad_zeros"),
+            *of("legacy", "adagrad_epsilon", "adagrad_accumulator_zero", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"initial_accumulator_value": -0.1}, "adagrad: initial_accumulator_value must be >= 0, got -0.1."),
+            ({"initial_acumulator_value": 0.1}, "Did you mean 'initial_accumulator_value'?"),
+        ),
+    ),
+    Row(
+        jos.adadelta,
+        source="Keras",
+        variants=(
+            *both("adadelta", "adadelta_epsilon"),
+            *of("legacy", "adadelta", "adadelta_epsilon", **FLOAT32_BETAS),
+        ),
+        bad=(({"rho": -0.1}, "adadelta: rho must be in [0, 1), got -0.1."),),
+    ),
+    Row(
+        jos.adamw,
+        source="Keras",
+        variants=(
+            *both("adamw", "adamw_exclusion", "adamw_schedule_amsgrad"),
+            *of("tf_addons", "adamw", "adamw_exclusion", arguments={"dialect": "legacy"}, **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"weight_decay": None}, "adamw: weight_decay must be a number >= 0, got None."),
+            ({"weight_decay": -0.01}, "adamw: weight_decay must be >= 0, got -0.01."),
+            ({"wieght_decay": 0.01}, "Did you mean 'weight_decay'?"),
+        ),
+    ),
+    Row(
+        jos.adamax,
+        source="Keras",
+        variants=(
+            *both("adamax_betas", "adamax_epsilon"),
+            *of("legacy", "adamax_epsilon", **FLOAT32_BETAS),
+        ),
+        bad=(({"beta_2": 1.0}, "adamax: beta_2 must be in [0, 1), got 1.0."),),
+    ),
+    Row(
+        jos.nadam,
+        source="Keras",
+        variants=(
+            *of("keras3", "nadam", "nadam_schedule", **LONG_PRODUCT),
+            *of("tf_keras", "nadam", "nadam_schedule", **LONG_PRODUCT, weights="tf.keras loses the product"),
+            *of("legacy", "nadam", "nadam_schedule_decay", **LONG_PRODUCT),
+        ),
+        bad=(
+            ({"schedule_decay": -0.004}, "nadam: schedule_decay must be >= 0, got -0.004."),
+            ({"amsgrad": True}, "nadam: there is no argument 'amsgrad'."),
+        ),
+    ),
+    Row(
+        jos.ftrl,
+        source="Keras",
+        variants=(
+            *both("ftrl_all", "ftrl", "ftrl_l1", "ftrl_l2", "ftrl_shrinkage", "ftrl_beta", "ftrl_zeros"),
+            *of("legacy", "ftrl", "ftrl_all", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"learning_rate": 0.0}, "ftrl: learning_rate must be a number > 0, got 0.0: the rule divides by it."),
+            ({"learning_rate_power": 0.5}, "ftrl: learning_rate_power must be <= 0, got 0.5."),
+            ({"initial_accumulator_value": -0.1}, "ftrl: initial_accumulator_value must be >= 0, got -0.1."),
+            ({"l1_regularization_strength": -1.0}, "ftrl: l1_regularization_strength must be >= 0, got -1.0."),
+            ({"l2_shrinkage_regularization": 0.1}, "Did you mean 'l2_shrinkage_regularization_strength'?"),
+        ),
+    ),
+    Row(
+        jos.lion,
+        source="Keras",
+        variants=both("lion", "lion_zeros_schedule"),
+        bad=(
+            ({"beta_1": 0.0}, "lion: beta_1 must be a number in (0, 1), got 0.0."),
+            ({"beta_1": 1.5}, "lion: beta_1 must be in [0, 1), got 1.5."),
+            ({"epsilon": 1e-7}, "lion: there is no argument 'epsilon'."),
+        ),
+    ),
+    Row(
+        jos.lamb,
+        source="Keras, TF Addons",
+        variants=(
+            *of("keras3", "lamb_weight_decay", "lamb", "lamb_zeros"),
+            *of("tf_addons", "lamb_weight_decay", arguments={"dialect": "legacy"}, **FLOAT32_BETAS),
+            *of("tf_addons", "lamb", "lamb_zeros", "lamb_no_decay_bias", "lamb_no_adaptation", **ADDONS_LAMB),
+        ),
+        bad=(
+            ({"weight_decay": -0.1}, "lamb: weight_decay must be >= 0, got -0.1."),
+            ({"exclude_from_layer_adaptation": "["}, "lamb: exclude_from_layer_adaptation holds '[', which is no"),
+            ({"weight_decay_rate": 0.1}, "lamb: there is no argument 'weight_decay_rate'. Did you mean 'weight_decay'?"),
+        ),
+    ),
+    Row(
+        jos.adafactor,
+        source="Keras",
+        variants=(
+            *both("adafactor", "adafactor_clip", "adafactor_large_rate", **FACTORS),
+            *both("adafactor_weight_decay", **FACTORS),
+            Variant(arguments={"learning_rate": 0.05, "relative_step": False}),
+        ),
+        bad=(
+            ({"beta_2_decay": 0.8}, "adafactor: beta_2_decay must be < 0, got 0.8."),
+            ({"clip_threshold": 0.0}, "adafactor: clip_threshold must be > 0, got 0.0."),
+            ({"epsilon_1": -1.0}, "adafactor: epsilon_1 must be >= 0, got -1.0."),
+            ({"relative_step": None}, "adafactor: relative_step must be True or False, got None."),
+            ({"epsilon": 1e-7}, "adafactor: there is no argument 'epsilon'. Did you mean 'epsilon_"),
+        ),
+    ),
+    Row(
+        jos.muon,
+        source="Keras",
+        static=("ns_steps",),
+        variants=(
+            *of("keras3", "muon", "muon_no_nesterov", "muon_no_rms_rate", "muon_exclude_layers", **ITERATION),
+            *of("keras3", "muon_embeddings", "muon_schedule", **ITERATION),
+        ),
+        bad=(
+            ({"ns_steps": 2.5}, "muon: ns_steps must be an integer >= 0, got 2.5."),
+            ({"rms_rate": -0.2}, "muon: rms_rate must be >= 0, got -0.2."),
+            ({"muon_a": "steep"}, "muon: muon_a must be a number of any sign, got 'steep'."),
+            ({"exclude_layers": 3}, "muon: exclude_layers must be a regular expression or a list of them, got 3."),
+            ({"adam_beta_1": 1.0}, "muon: adam_beta_1 must be in [0, 1), got 1.0."),
+            ({"exclude_layer": "head"}, "Did you mean 'exclude_layers'?"),
+        ),
+    ),
+    Row(
+        jos.schedule_free_adamw,
+        source="Keras",
+        static=("warmup_steps",),
+        variants=(
+            *of("keras3", "schedule_free_adamw", "schedule_free_adamw_warmup", **RECONSTRUCTED),
+            *of("keras3", "schedule_free_adamw_weight_decay", **RECONSTRUCTED),
+        ),
+        bad=(
+            ({"beta_1": 0.0}, "schedule_free_adamw: beta_1 must be a number in (0, 1), got 0.0"),
+            ({"warmup_steps": -1}, "schedule_free_adamw: warmup_steps must be an integer >= 0, got -1."),
+            ({"warmup_steps": 10.0}, "schedule_free_adamw: warmup_steps must be an integer >= 0, got 10.0."),
+            ({"warm_up_steps": 10}, "Did you mean 'warmup_steps'?"),
         ),
     ),
 )

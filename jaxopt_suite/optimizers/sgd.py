@@ -19,6 +19,11 @@ def scale_by_momentum(momentum: Any = 0.0, *, nesterov: bool = False) -> Rule:
     """Momentum with the rate inside: `m <- momentum * m - rate * g`.
 
     The step is `m`, or with `nesterov` `momentum * m - rate * g`. Without momentum there is no slot.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_momentum(0.5, nesterov=True)
+    >>> tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]
+    Array(1.5, dtype=float32)
     """
     if isinstance(momentum, float) and momentum == 0:
         return leafwise(None, None, lambda g, s, w, t: (-t.learning_rate * g, s), emits_step=True)
