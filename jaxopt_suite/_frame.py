@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -174,7 +174,9 @@ def transform(place: int = RULE) -> Callable[[Callable[..., Rule | Gate]], Calla
     return declared
 
 
-def wrapper(class_name: str) -> Callable[[Callable[..., Transformation]], Callable[..., Optimizer]]:
+def wrapper(
+    class_name: str, *, aliases: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., Transformation]], Callable[..., Optimizer]]:
     """Declares a wrapper: the body takes an optimizer first, and returns the stage to insert into its line."""
 
     def declared(body: Callable[..., Transformation]) -> Callable[..., Optimizer]:
@@ -188,6 +190,6 @@ def wrapper(class_name: str) -> Callable[[Callable[..., Transformation]], Callab
             stage = body(**recipe.arguments)
             return assemble(Optimizer, recipe, inner.pipeline.insert(stage.pipeline))
 
-        return register(declare(class_name, body, build))
+        return register(declare(class_name, body, build, aliases=aliases))
 
     return declared

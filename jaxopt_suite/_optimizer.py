@@ -49,7 +49,10 @@ _OF_OTHER_STAGES = frozenset({"learning_rate", "decay", "clipnorm", "clipvalue",
 
 
 def optimizer(
-    class_name: str, *, own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = ()
+    class_name: str,
+    *,
+    own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> Callable[[Body], Callable[..., Optimizer]]:
     """Declares an optimizer.
 
@@ -61,6 +64,7 @@ def optimizer(
       class_name: the name in configs.
       own_decay: the arguments by which the rule itself decays the weights. They replace the frame's stage, and
         are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
+      aliases: other names of its arguments, such as those in the configs of the original.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> @jos.optimizer("SignDescent")
@@ -76,7 +80,8 @@ def optimizer(
             own = own_decay.get(recipe.arguments["dialect"], ()) if isinstance(own_decay, Mapping) else own_decay
             return assemble(Optimizer, recipe, _line(body, recipe, own))
 
-        return register(declare(class_name, body, build, common=COMMON_DEFAULTS, aliases={"lr": "learning_rate"}))
+        names = {"lr": "learning_rate", **(aliases or {})}
+        return register(declare(class_name, body, build, common=COMMON_DEFAULTS, aliases=names))
 
     return declared
 
@@ -164,5 +169,7 @@ def _check_together(owner: str, arguments: Mapping[str, Any], dialect: Dialect) 
         raise ValueError(f"{owner}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clips}.")
     if {"clipnorm", "global_clipnorm"} <= {*clips}:
         raise ValueError(f"{owner}: clipnorm and global_clipnorm cannot both be set.")
+    if arguments["decay"] is not None and "learning_rate" not in arguments:
+        raise ValueError(f"{owner}: decay acts on a learning rate, and there is none.")
     if arguments["ema_overwrite_frequency"] is not None and not arguments["use_ema"]:
         raise ValueError(f"{owner}: ema_overwrite_frequency acts only with use_ema=True.")

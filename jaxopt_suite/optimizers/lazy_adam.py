@@ -1,0 +1,34 @@
+"""Lazy Adam."""
+
+from typing import Any, Unpack
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation
+from jaxopt_suite._optimizer import optimizer
+from jaxopt_suite.optimizers.adam import scale_by_adam
+
+
+@optimizer("LazyAdam")
+def lazy_adam(
+    learning_rate: Any = 0.001,
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 1e-7,
+    amsgrad: bool = False,
+    **common: Unpack[Common],
+) -> Transformation:
+    """Adam that leaves alone the rows of a table which have no gradient: for embeddings.
+
+    A dense gradient has all rows, and the step is Adam's:
+
+        w <- w - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> g, w = jnp.array([[2.0], [0.0]]), jnp.ones((2, 1))
+    >>> jos.lazy_adam(0.5).apply_gradients(g, jos.lazy_adam(0.5).init(w), w)[0].round(4)
+    Array([[0.5],
+           [1. ]], dtype=float32)
+
+    Reference: Kingma and Ba, Adam, 2014.
+    """
+    return scale_by_adam(beta_1, beta_2, epsilon, amsgrad=amsgrad)

@@ -1,0 +1,94 @@
+"""Yogi."""
+
+from typing import Any, NamedTuple, Unpack
+
+import jax.numpy as jnp
+
+from jaxopt_suite._arguments import Common
+from jaxopt_suite._frame import Transformation, transform
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._optimizer import optimizer
+
+
+class YogiState(NamedTuple):
+    v: Any
+    m: Any  # None where beta_1 is 0
+    legacy_weights = (("v", "m"),)
+
+
+@transform()
+def scale_by_yogi(
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 0.001,
+    l1_regularization_strength: Any = 0.0,
+    l2_regularization_strength: Any = 0.0,
+    *,
+    initial_accumulator_value: Any = 1e-6,
+    activation: str = "sign",
+) -> Rule:
+    """The direction of Yogi: the momentum over the root of a second moment that moves in bounded steps.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_yogi(beta_1=0.0, beta_2=0.0, epsilon=0.0, initial_accumulator_value=9.0)
+    >>> print(f"{tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)), jnp.array(0.0))[0]:.4f}")
+    0.8000
+    """
+    l1, l2 = l1_regularization_strength, l2_regularization_strength
+    has_momentum = not isinstance(beta_1, float) or beta_1 > 0
+
+    def init(w: Any) -> YogiState:
+        return YogiState(v=jnp.full_like(w, initial_accumulator_value), m=jnp.zeros_like(w) if has_momentum else None)
+
+    def update(g: Any, s: YogiState, w: Any, t: Any) -> tuple[Any, YogiState]:
+        m = beta_1 * s.m + (1 - beta_1) * g if has_momentum else g
+        g2 = g * g
+        toward = jnp.sign(g2 - s.v) if activation == "sign" else jnp.tanh(10 * (g2 - s.v))
+        v = s.v + (1 - beta_2) * toward * g2
+        alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
+        p = t.learning_rate * alpha / (jnp.sqrt(v) + epsilon)
+        n = w - p * m
+        shrunk = jnp.sign(n) * jnp.maximum(jnp.abs(n) - l1 * p, 0) / (1 + l2 * p)
+        return shrunk - w, YogiState(v, m if has_momentum else None)
+
+    return leafwise(YogiState, init, update, emits_step=True, reads_weights=True)
+
+
+@optimizer("Yogi", aliases={"beta1": "beta_1", "beta2": "beta_2"})
+def yogi(
+    learning_rate: Any = 0.01,
+    beta_1: Any = 0.9,
+    beta_2: Any = 0.999,
+    epsilon: Any = 0.001,
+    l1_regularization_strength: Any = 0.0,
+    l2_regularization_strength: Any = 0.0,
+    initial_accumulator_value: Any = 1e-6,
+    activation: str = "sign",
+    **common: Unpack[Common],
+) -> Transformation:
+    """Yogi: Adam whose second moment grows as fast as squared gradients ask, but shrinks only slowly.
+
+        m <- beta_1 m + (1 - beta_1) g,    v <- v + (1 - beta_2) sign(g^2 - v) g^2
+        p  = rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) / (sqrt(v) + epsilon)
+        w <- sign(n) max(|n| - l1 p, 0) / (1 + l2 p),    n = w - p m
+
+    With `activation="tanh"` the sign is `tanh(10 (g^2 - v))`. Unlike `optax.yogi`, whose momentum starts at
+    1e-6 as well, `epsilon` is added before bias correction, and there are the two penalties.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.yogi(0.1, initial_accumulator_value=4.0, l1_regularization_strength=9.0)
+    >>> w = jnp.array([1.0, 0.1])
+    >>> tx.apply_gradients(jnp.array([1.0, 1.0]), tx.init(w), w)[0].round(4)
+    Array([0.8562, 0.    ], dtype=float32)
+
+    Reference: Zaheer et al., Adaptive methods for nonconvex optimization, NeurIPS 2018.
+    """
+    return scale_by_yogi(
+        beta_1,
+        beta_2,
+        epsilon,
+        l1_regularization_strength,
+        l2_regularization_strength,
+        initial_accumulator_value=initial_accumulator_value,
+        activation=activation,
+    )
