@@ -9,6 +9,8 @@ import difflib
 import inspect
 import math
 import re
+import reprlib
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypedDict
 
@@ -134,7 +136,7 @@ VOCABULARY: dict[str, Word] = {
     "mom_iter_max": _positive("step at which the momentum is back at half of its goal."),
     "l1_regularization_strength": _natural("weight of the absolute values in the penalty."),
     "l2_regularization_strength": _natural("weight of the squares in the penalty."),
-    "sma_threshold": _natural("length of the average of squares from which on it is divided by."),
+    "sma_threshold": _number(">= 4", lambda x: x >= 4, "length of the average of squares from which on it is used."),
     "rectify": _flag("rectify the variance of the first steps, as RAdam does."),
     "total_steps": _integer(0, "steps of warm-up and decay together; 0 for neither."),
     "warmup_proportion": _number("in [0, 1]", lambda x: 0 <= x <= 1, "share of `total_steps` in which the rate rises."),
@@ -155,7 +157,7 @@ VOCABULARY: dict[str, Word] = {
     "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
     "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
     "dialect": _choice("keras", "legacy", says="whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10."),
-    "name": Word("text", "a string", "name to show.", optional=True),
+    "name": Word("text", "a string of at most 1000 characters", "name to show.", lambda x: len(x) <= 1000, True),
 }
 
 
@@ -235,13 +237,28 @@ def takes_one_argument(function: Callable) -> bool:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`" Did you mean 'x'?"`, or nothing where no name is near."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name[:80], list(names), n=1, cutoff=0.5)
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+class _Short(reprlib.Repr):
+    """The beginning of a `repr`: a value from a config may be huge, deep, or contain itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother = 4, 80
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(x[:80])
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length()} bits"
 
 
 def show(value: Any) -> str:
     """What came, short enough for a sentence."""
-    text = repr(value)
+    text = _Short().repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -264,6 +281,8 @@ def check(owner: str, name: str, value: Any, word: Word) -> Any:
                 raise refuse(TypeError, " It shapes the program, so it must be a Python value (see static_args).")
             if isinstance(value, bool) or not isinstance(value, int):
                 raise refuse(TypeError)
+            if abs(value) >= 2**31:
+                raise refuse(ValueError, " It must fit into 32 bits.")
         case "flag":
             if isinstance(value, np.bool_):
                 value = bool(value)
@@ -306,7 +325,7 @@ def _check_number(owner: str, name: str, value: Any, word: Word, refuse: Callabl
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise refuse(TypeError)
-    if not math.isfinite(value):
+    if abs(value) > sys.float_info.max or not math.isfinite(value):
         raise refuse(ValueError, " It must be finite.")
     if not word.test(value):
         raise refuse(ValueError)
@@ -318,10 +337,14 @@ def _check_patterns(owner: str, name: str, value: Any, refuse: Callable[..., Exc
     if not isinstance(patterns, (tuple, list)) or not all(isinstance(p, str) for p in patterns):
         raise refuse(TypeError)
     for pattern in patterns:
+        if len(pattern) > 1000:
+            raise ValueError(f"{owner}: {name} holds a regex of {len(pattern)} characters, more than 1000.")
         try:
             re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"{owner}: {name} holds {pattern!r}, which is no regular expression: {error}.") from None
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"{owner}: {name} holds {show(pattern)}, which is no regular expression: {error}."
+            ) from None
     return tuple(patterns)
 
 
@@ -331,6 +354,6 @@ def _check_numbers(value: Any, refuse: Callable[..., Exception]) -> tuple[float,
         raise refuse(TypeError)
     if not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
         raise refuse(TypeError)
-    if not all(math.isfinite(v) for v in values):
+    if not all(abs(v) <= sys.float_info.max for v in values):
         raise refuse(ValueError)
     return tuple(float(v) for v in values)

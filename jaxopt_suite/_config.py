@@ -1,14 +1,18 @@
 """Configs: what has a recipe goes to a JSON-able dict and back, in the form that Keras uses.
 
-Nothing here imports or evaluates: a config can only name what is registered or given in `custom_objects`.
+Nothing here imports or evaluates: a config can only name what is registered, what is given in `custom_objects`,
+and, through `from_optax`, a public factory of Optax.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
+from jaxopt_suite import _keras
 from jaxopt_suite._arguments import is_array, nearest, show
-from jaxopt_suite._recipe import Recipe
+from jaxopt_suite._recipe import DEPTH, Recipe, has_recipe
 
 REGISTRY: dict[str, Callable] = {}
 
@@ -62,9 +66,18 @@ class Described:
         return self
 
     def get_config(self) -> dict[str, Any]:
-        """All arguments as a JSON-able dict, in the order of the signature."""
-        owner = self.recipe.factory.__name__
-        return {name: _encode(owner, name, value) for name, value in self.recipe.arguments.items()}
+        """All arguments as a JSON-able dict, in the order of the signature.
+
+        >>> import jaxopt_suite as jos
+        >>> jos.schedules.exponential_decay(0.5, decay_steps=10, decay_rate=0.9).get_config()["decay_steps"]
+        10.0
+        """
+        factory, config = self.recipe.factory, {}
+        for name, value in self.recipe.arguments.items():
+            if factory.words[name].kind == "rules":  # as pairs: their order matters, and JSON tools sort keys
+                value = list(value.items())
+            config[name] = _encode(factory.__name__, name, value)
+        return config
 
     def to_json(self, indent: int | None = 2) -> str:
         """The serialized form as JSON text: stable, one argument a line."""
@@ -72,12 +85,12 @@ class Described:
 
 
 def _encode(owner: str, name: str, value: Any) -> Any:
-    if isinstance(getattr(value, "recipe", None), Recipe):
+    if has_recipe(value):
         return serialize(value)
     if isinstance(value, (list, tuple)):
         return [_encode(owner, name, item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _encode(owner, f"{name}[{key!r}]", item) for key, item in value.items()}
+        return {key: _encode(owner, f"{name}[{show(key)}]", item) for key, item in value.items()}
     if is_array(value):
         raise TypeError(f"{owner}: {name} is an array, which a config cannot hold; give a number or a schedule.")
     if isinstance(value, (str, int, float, bool, type(None))):
@@ -88,46 +101,74 @@ def _encode(owner: str, name: str, value: Any) -> Any:
 
 
 def serialize(value: Any) -> dict[str, Any]:
-    """`{"class_name", "config"}` of anything with a recipe."""
-    if not isinstance(getattr(value, "recipe", None), Recipe):
+    """`{"class_name", "config"}` of anything with a recipe, as `keras.optimizers.serialize`.
+
+    >>> import jaxopt_suite as jos
+    >>> config = jos.serialize(jos.adam(jos.schedules.exponential_decay(0.5, 10, 0.9)))
+    >>> config["class_name"], config["config"]["learning_rate"]["class_name"]
+    ('Adam', 'ExponentialDecay')
+    """
+    if not has_recipe(value):
         raise TypeError(f"serialize: expected an optimizer or a schedule of jaxopt_suite, got {show(value)}.")
     return {"class_name": value.recipe.class_name, "config": value.get_config()}
 
 
-_WRITTEN_BY_KERAS = {"module", "registered_name", "build_config", "compile_config", "shared_object_id"}
-_DEPTH = 64
-
-
 def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The value that `serialize`, or the real Keras, wrote.
+    """The value that `serialize`, or the real Keras, wrote; an argument that is not in the config has its default.
 
-    Nothing is imported or evaluated: a config can only name what is registered or in `custom_objects`.
+    Nothing is imported or evaluated: a config can only name what is registered or in `custom_objects`, a dict from
+    class names to functions declared with `@optimizer` or `@schedule`, and from names to plain functions.
+    What `keras.optimizers.legacy` or TF Addons wrote gets `dialect="legacy"`.
+
+    >>> import jaxopt_suite as jos
+    >>> jos.deserialize({"class_name": "SGD", "config": {"learning_rate": 0.5}, "module": "keras.optimizers.legacy"})
+    sgd(learning_rate=0.5, dialect='legacy')
     """
-    return _decode("deserialize", config, custom_objects or {}, 0)
+    if not isinstance(config, Mapping):
+        raise TypeError(f"deserialize: a config must be a dict, got {show(config)}.")
+    if "class_name" not in config:
+        raise ValueError(f"deserialize: a config must have the keys 'class_name' and 'config', got {show(config)}.")
+    return _decode("deserialize", config, _custom("deserialize", custom_objects), 0)
+
+
+def _custom(owner: str, objects: Any) -> Mapping[str, Any]:
+    if objects is not None and not isinstance(objects, Mapping):
+        raise TypeError(f"{owner}: custom_objects must be a dict, got {show(objects)}.")
+    return objects or {}
 
 
 def _decode(owner: str, data: Any, custom: Mapping[str, Any], depth: int) -> Any:
-    if depth > _DEPTH:
-        raise ValueError(f"{owner}: the config is nested deeper than {_DEPTH} levels, or contains itself.")
-    if isinstance(data, (list, tuple)):
+    if depth > DEPTH:
+        raise ValueError(f"{owner}: the config is nested deeper than {DEPTH} levels, or contains itself.")
+    if isinstance(data, (list, tuple)) and not has_recipe(data):
         return [_decode(owner, item, custom, depth + 1) for item in data]
-    if not isinstance(data, Mapping):
-        if owner == "deserialize" and depth == 0:
-            raise TypeError(f"deserialize: a config must be a dict, got {show(data)}.")
-        return data
-    if "class_name" not in data:
-        if depth == 0:
-            raise ValueError(f"{owner}: a config must have the keys 'class_name' and 'config', got {show(list(data))}.")
+    if isinstance(data, Mapping):
+        wrong = next((key for key in data if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise TypeError(f"{owner}: the keys of a config must be strings, got {show(wrong)}.")
+        if "class_name" in data:
+            return _object(owner, data, custom, depth)
         return {key: _decode(owner, item, custom, depth + 1) for key, item in data.items()}
-    for key in data.keys() - {"class_name", "config"} - _WRITTEN_BY_KERAS:
-        raise ValueError(f"{owner}: unknown key {show(key)} beside 'class_name' and 'config'.")
-    if data["class_name"] == "function":
-        return _named_function(owner, data.get("config"), custom)
-    make = lookup(data["class_name"], custom, owner)
-    inner = data.get("config", {})
+    if data is None or has_recipe(data) or isinstance(data, (str, int, float, np.generic)):
+        return data
+    raise TypeError(f"{owner}: a config holds numbers, strings, lists and dicts, got {show(data)}.")
+
+
+def _object(owner: str, data: Mapping[str, Any], custom: Mapping[str, Any], depth: int) -> Any:
+    """What a dict with a class name stands for."""
+    name = data["class_name"]
+    if "config" not in data:
+        raise ValueError(f"{owner}: there is no 'config' beside the class name {show(name)}.")
+    for key in data:
+        if key not in ("class_name", "config", *_keras.WRITTEN):
+            raise ValueError(f"{owner}: unknown key {show(key)} beside 'class_name' and 'config'.")
+    if name == "function":
+        return _named_function(owner, data["config"], custom)
+    make, inner = lookup(name, custom, owner), data["config"]
     if not isinstance(inner, Mapping):
-        raise TypeError(f"{owner}: the 'config' of {show(data['class_name'])} must be a dict, got {show(inner)}.")
-    return _from_config(make, inner, custom, depth)
+        raise TypeError(f"{owner}: the 'config' of {show(name)} must be a dict, got {show(inner)}.")
+    custom_made = any(make is known for known in custom.values())
+    return _from_config(make, inner, custom, depth, "" if custom_made else _keras.written_by(owner, data))
 
 
 def _named_function(owner: str, name: Any, custom: Mapping[str, Any]) -> Callable:
@@ -142,38 +183,48 @@ def lookup(name: Any, custom: Mapping[str, Any], owner: str) -> Callable:
     """The declared function of a class name."""
     if not isinstance(name, str):
         raise TypeError(f"{owner}: a class name must be a string, got {show(name)}.")
-    plain = name.rpartition(">")[2]  # Keras writes its users' classes as "Package>Name"
-    for key, make in custom.items():
-        if key in (name, plain):
-            if not hasattr(make, "remake"):
+    package, _, plain = name.rpartition(">")  # Keras writes its users' classes as "Package>Name"
+    for key in (name, plain):
+        if key in custom:
+            if not hasattr(custom[key], "remake"):
+                came = show(custom[key])
                 raise TypeError(
-                    f"{owner}: custom_objects[{key!r}] must be declared with @optimizer or @schedule, got {show(make)}."
+                    f"{owner}: custom_objects[{key!r}] must be declared with @optimizer or @schedule, got {came}."
                 )
-            return make
-    make = REGISTRY.get(plain.lower()) or REGISTRY.get(plain.lower().replace("_", ""))
+            return custom[key]
+    key = plain.lower()
+    make = REGISTRY.get(key) or REGISTRY.get(key.replace("_", ""))
     if make is None:
-        names = [f.class_name for f in REGISTRY.values()]
-        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(plain[:80], names)}")
+        names = [known.class_name for known in REGISTRY.values()]
+        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(plain, names)}")
+    if package not in ("", "Addons"):
+        raise ValueError(f"{owner}: {show(name)} is of another package: pass it in custom_objects.")
     return make
 
 
-def _from_config(make: Callable, config: Mapping[str, Any], custom: Mapping[str, Any], depth: int = 0) -> Any:
+def _from_config(
+    make: Callable, config: Any, custom: Any, depth: int = 0, module: str = ""
+) -> Any:
     owner = make.__name__
     if not isinstance(config, Mapping):
         raise TypeError(f"{owner}: a config must be a dict, got {show(config)}.")
-    for key in config:
-        if not isinstance(key, str):
-            raise TypeError(f"{owner}: the keys of a config must be strings, got {show(key)}.")
-    arguments = {key: _decode(owner, item, custom, depth + 1) for key, item in config.items()}
-    return make.remake(arguments)
+    arguments = _decode(owner, dict(config), _custom(owner, custom), depth + 1)
+    if not isinstance(arguments, dict):
+        raise ValueError(f"{owner}: expected the arguments alone, got a config with a class name; use deserialize.")
+    return make.remake(_keras.translated(make, arguments, module))
 
 
 def get(identifier: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """An optimizer from its name, its serialized config, or itself, as `keras.optimizers.get`."""
-    if isinstance(getattr(identifier, "recipe", None), Recipe):
+    """An optimizer from its name, its serialized config, or itself, as `keras.optimizers.get`.
+
+    >>> import jaxopt_suite as jos
+    >>> jos.get("rmsprop"), jos.get({"class_name": "Adam", "config": {"learning_rate": 0.5}})
+    (rmsprop(), adam(learning_rate=0.5))
+    """
+    if has_recipe(identifier):
         return identifier
     if isinstance(identifier, str):
-        return lookup(identifier, custom_objects or {}, "get")()
+        return lookup(identifier, _custom("get", custom_objects), "get")()
     if isinstance(identifier, Mapping):
         return deserialize(identifier, custom_objects)
-    raise ValueError(f"get: expected an optimizer, a name or a config, got {show(identifier)}.")
+    raise TypeError(f"get: expected an optimizer, a name or a config, got {show(identifier)}.")

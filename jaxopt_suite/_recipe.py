@@ -6,12 +6,19 @@ carries its `Recipe`, by which it compares, hashes, prints, pickles and goes to 
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from jaxopt_suite._arguments import Word, check, is_array, nearest, word_for
+from jaxopt_suite._arguments import Word, check, is_array, nearest, show, word_for
+
+DEPTH = 64  # levels that an argument or a config may be nested
+LONGEST = 1000  # characters of a string in a config
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+
 
 class _Identity:
     """An array or a function in a recipe's key: equal to itself alone."""
@@ -28,16 +35,23 @@ class _Identity:
         return id(self.value)
 
 
+def has_recipe(value: Any) -> bool:
+    return isinstance(getattr(value, "recipe", None), Recipe)
+
+
 def _freeze(value: Any) -> Any:
     """A hashable form of an argument; 1, 1.0 and True stay apart."""
-    recipe = getattr(value, "recipe", None)
-    if isinstance(recipe, Recipe):
-        return recipe
+    if has_recipe(value):
+        return value.recipe
     if isinstance(value, (list, tuple)):
         return tuple(map(_freeze, value))
     if isinstance(value, Mapping):
         return tuple((key, _freeze(item)) for key, item in value.items())
     if is_array(value) or callable(value):
+        return _Identity(value)
+    try:
+        hash(value)
+    except TypeError:
         return _Identity(value)
     return type(value), value
 
@@ -45,13 +59,14 @@ def _freeze(value: Any) -> Any:
 class Recipe:
     """The declared function `factory` and all its `arguments`, defaults included."""
 
-    __slots__ = ("factory", "arguments", "_key", "_hash")
+    __slots__ = ("_hash", "_key", "_traced", "arguments", "factory")
 
     def __init__(self, factory: Callable, arguments: dict[str, Any]):
         self.factory = factory
         self.arguments = arguments
         self._key = (factory, _freeze(arguments))
         self._hash = hash(self._key)
+        self._traced = any(isinstance(value, jax.core.Tracer) for value in _parts(arguments))
 
     @property
     def class_name(self) -> str:
@@ -67,32 +82,31 @@ class Recipe:
 
     def __repr__(self) -> str:
         """The call that rebuilds the value, showing what differs from the defaults."""
-        parts = []
+        shown = []
         for name, parameter in self.factory.__signature__.parameters.items():
             value = self.arguments.get(name, parameter.default)
             if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                parts.extend(map(repr, value))
+                shown += map(repr, value)
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                parts.extend(f"{key}={item!r}" for key, item in self.arguments[name].items())
-            elif parameter.default is inspect.Parameter.empty:
-                parts.append(repr(value))
+                shown += [f"{key}={item!r}" for key, item in value.items()]
+            elif parameter.default is parameter.empty and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+                shown.append(repr(value))
             elif _freeze(value) != _freeze(parameter.default):
-                parts.append(f"{name}={value!r}")
-        return f"{self.factory.__name__}({', '.join(parts)})"
+                shown.append(f"{name}={value!r}")
+        return f"{self.factory.__name__}({', '.join(shown)})"
 
     def remake(self, **changes: Any) -> Any:
         """The value again, with some arguments changed."""
         return self.factory.remake({**self.arguments, **changes})
 
     def holds_tracer(self) -> bool:
-        return any(isinstance(leaf, jax.core.Tracer) for leaf in _parts(self.arguments))
+        return self._traced
 
 
-def _parts(value: Any) -> Any:
+def _parts(value: Any) -> Iterator[Any]:
     """All values inside an argument, those of nested recipes included."""
-    recipe = getattr(value, "recipe", None)
-    if isinstance(recipe, Recipe):
-        yield from _parts(recipe.arguments)
+    if has_recipe(value):
+        yield from _parts(value.recipe.arguments)
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _parts(item)
@@ -125,9 +139,7 @@ def declare(
                 if name in kwargs or name in signature.bind_partial(*args).arguments:
                     raise TypeError(f"{owner}: {alias} is the old name of {name}; give one of them, not both.")
                 kwargs[name] = value
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-            for name in kwargs.keys() - signature.parameters.keys():
-                raise TypeError(f"{owner}: there is no argument {name!r}.{nearest(name, signature.parameters)}")
+        _refuse_unknown(owner, kwargs, signature)
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -140,17 +152,13 @@ def declare(
         return assemble(Recipe(make, bind(args, kwargs)))
 
     def remake(arguments: Mapping[str, Any]) -> Any:
-        positional, keywords = [], dict(arguments)
-        for name, parameter in signature.parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-                positional.extend(keywords.pop(name))
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                keywords.update(keywords.pop(name))
+        positional, keywords = _spread(owner, signature, arguments)
         return make(*positional, **keywords)
 
     make.class_name = class_name
     make.remake = remake
     make.aliases = aliases
+    make.words = words
     make.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shown])
     make.__wrapped__ = body
     _complete_docstring(make, words)
@@ -172,15 +180,77 @@ def _flat_signature(body: Callable, common: Mapping[str, Any]) -> inspect.Signat
     return inspect.Signature(parameters)
 
 
+def _refuse_unknown(owner: str, names: Mapping[str, Any], signature: inspect.Signature) -> None:
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        return
+    for name in names:
+        if name not in signature.parameters:
+            raise TypeError(f"{owner}: there is no argument {show(name)}.{nearest(name, signature.parameters)}")
+
+
+def _spread(owner: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> tuple[list, dict[str, Any]]:
+    """Arguments by name as a call's: `*args` and `**kwargs` are a list and a dict among them."""
+    positional, keywords = [], dict(arguments)
+    for name, parameter in signature.parameters.items():
+        if name not in keywords:
+            continue
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            keywords.update(_all_of(Mapping, "a dict", owner, name, keywords.pop(name)))
+        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            positional += _all_of((list, tuple), "a list", owner, name, keywords.pop(name))
+        elif parameter.kind in _POSITIONAL:
+            positional.append(keywords.pop(name))
+    return positional, keywords
+
+
+def _all_of(kind: Any, called: str, owner: str, name: str, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{owner}: {name} must be {called}, got {show(value)}.")
+    wrong = next((key for key in value if not isinstance(key, str)), None) if kind is Mapping else None
+    if wrong is not None:
+        raise TypeError(f"{owner}: the keys of {name} must be strings, got {show(wrong)}.")
+    return value
+
+
 def _checked(
     owner: str, arguments: Mapping[str, Any], words: Mapping[str, Word], signature: inspect.Signature
 ) -> dict[str, Any]:
     checked = {}
     for name, value in arguments.items():
-        default = signature.parameters[name].default
-        optional = value is None and default is None
-        checked[name] = None if optional else check(owner, name, value, words[name])
+        if words[name].kind == "any":
+            checked[name] = _canonical(owner, name, value)
+        elif value is None and signature.parameters[name].default is None:
+            checked[name] = None
+        else:
+            checked[name] = check(owner, name, value, words[name])
     return checked
+
+
+def _canonical(owner: str, name: str, value: Any, depth: int = 0) -> Any:
+    """An argument that no word describes, in the one form that a config can hold: a dtype goes by its name."""
+    if depth > DEPTH:
+        raise ValueError(f"{owner}: {name} is nested deeper than {DEPTH} levels, or contains itself.")
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return tuple(_canonical(owner, name, item, depth + 1) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _canonical(owner, name, item, depth + 1) for key, item in value.items()}
+    if _is_dtype(value):
+        return jnp.dtype(value).name
+    if isinstance(value, (np.number, np.bool_)):
+        value = value.item()
+    if isinstance(value, float) and value != value:
+        raise ValueError(f"{owner}: {name} must not be NaN.")
+    if isinstance(value, str) and len(value) > LONGEST:
+        raise ValueError(f"{owner}: {name} must be a string of at most {LONGEST} characters, got {show(value)}.")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError(f"{owner}: {name} must fit into 64 bits, got {show(value)}.")
+    return value
+
+
+def _is_dtype(value: Any) -> bool:
+    if isinstance(value, type):
+        return issubclass(value, np.generic)
+    return isinstance(value, np.dtype) or (callable(value) and isinstance(getattr(value, "dtype", None), np.dtype))
 
 
 def _complete_docstring(make: Callable, words: Mapping[str, Word]) -> None:

@@ -1,0 +1,48 @@
+"""What the configs that Keras, tf.keras and TF Addons wrote say otherwise than ours."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxopt_suite._arguments import show
+
+# keys that Keras writes beside the class name and the config
+WRITTEN = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
+
+_PACKAGES = ("keras", "tf_keras", "tensorflow_addons", "builtins")
+_LEGACY = ("keras.optimizers.legacy", "keras.src.optimizers.legacy", "tensorflow_addons")
+
+
+def written_by(owner: str, data: Mapping[str, Any]) -> str:
+    """The module that wrote a config; empty where that is not said."""
+    for key in ("module", "registered_name"):
+        if not isinstance(data.get(key), (str, type(None))):
+            raise TypeError(f"{owner}: {key!r} must be a string, got {show(data[key])}.")
+    if any((data.get(key) or "").startswith("Addons>") for key in ("class_name", "registered_name")):
+        return "tensorflow_addons"
+    module = data.get("module") or ""
+    if module and module.partition(".")[0] not in _PACKAGES:
+        raise ValueError(f"{owner}: the module {show(module)} is not Keras's: give its class in custom_objects.")
+    return module.removeprefix("tf_")
+
+
+def translated(make: Callable, arguments: dict[str, Any], module: str) -> dict[str, Any]:
+    """The arguments of a config that a module of Keras wrote, in our words."""
+    keras = "is_legacy_optimizer" in arguments or module
+    if not keras:
+        return arguments
+    ours = {name: value for name, value in arguments.items() if not _says_nothing(make, name, value)}
+    if ours.pop("is_legacy_optimizer", False) or module.startswith(_LEGACY):
+        ours.setdefault("dialect", "legacy") if "dialect" in make.words else None
+        if make.class_name == "Nadam" and "decay" in ours:  # where the legacy Nadam keeps it
+            ours["schedule_decay"] = ours.pop("decay")
+    else:
+        ours.pop("jit_compile", None)  # TensorFlow's choice, for its own compiler on the machine it ran on
+    if not ours.get("use_ema"):
+        ours.pop("ema_overwrite_frequency", None)  # RMSprop's is 100, on or off
+    return ours
+
+
+def _says_nothing(make: Callable, name: str, value: Any) -> bool:
+    """Whether an argument is None for "nothing", where ours is an empty list."""
+    word = make.words.get(name)
+    return value is None and word is not None and word.kind == "patterns"
