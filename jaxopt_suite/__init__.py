@@ -32,3 +32,7 @@ from jaxopt_suite.optimizers.schedule_free_adamw import schedule_free_adamw as s
 from jaxopt_suite.optimizers.sgd import sgd as sgd
 from jaxopt_suite.optimizers.sgdw import sgdw as sgdw
 from jaxopt_suite.optimizers.yogi import yogi as yogi
+from jaxopt_suite.transforms.average import moving_average as moving_average
+from jaxopt_suite.transforms.average import swa as swa
+from jaxopt_suite.transforms.lookahead import lookahead as lookahead
+from jaxopt_suite.transforms.scale import loss_scale as loss_scale

@@ -57,6 +57,10 @@ def _choice(*values: str, says: str) -> Word:
     return Word("choice", "one of " + ", ".join(repr(v) for v in values), says, lambda x: x in values)
 
 
+def _constant(says: str, *, optional: bool = False) -> Word:
+    return Word("constant", "> 0", says, lambda x: x > 0, optional)
+
+
 def _patterns(says: str) -> Word:
     return Word("patterns", "a regular expression or a list of them", says)
 
@@ -108,7 +112,7 @@ VOCABULARY: dict[str, Word] = {
     "ema_overwrite_frequency": _integer(
         1, "overwrite the parameters by their average every so many steps.", optional=True
     ),
-    "loss_scale_factor": _positive("factor the loss was multiplied by; gradients are divided by it.", optional=True),
+    "loss_scale_factor": _constant("factor the loss was multiplied by; gradients are divided by it.", optional=True),
     "gradient_accumulation_steps": _integer(2, "average so many gradients into one step.", optional=True),
     "axis_name": Word("axis", "the name of a mapped axis, or a tuple of names", "aggregate over it.", optional=True),
     "axis_op": _choice("sum", "mean", says="how the gradients of the axis are aggregated."),
@@ -144,6 +148,7 @@ VOCABULARY: dict[str, Word] = {
     "activation": _choice("sign", "tanh", says="how the second moment follows the squared gradient."),
     "lambda_": _natural("radius of the ball that the weights stay in."),
     "ord": _choice("fro", "nuclear", says="norm of the ball: Frobenius, or nuclear (for matrices and vectors)."),
+    "optimizer": Word("optimizer", "an optimizer of jaxopt_suite", "the optimizer that is wrapped."),
     "sync_period": _integer(1, "steps between two updates of the slow weights."),
     "slow_step_size": _number("in [0, 1]", lambda x: 0 <= x <= 1, "step of the slow weights towards the fast ones."),
     "average_decay": _number("in [0, 1]", lambda x: 0 <= x <= 1, "share of the old average that is kept each step."),
@@ -152,7 +157,7 @@ VOCABULARY: dict[str, Word] = {
     "dynamic_decay": _flag("let the decay grow with the steps `n` since the start, as `(1 + n) / (10 + n)`."),
     "start_averaging": _integer(0, "step of the first snapshot."),
     "average_period": _integer(1, "steps between two snapshots."),
-    "initial_scale": _positive("factor of the loss in the first step."),
+    "initial_scale": _constant("factor of the loss in the first step."),
     "dynamic_growth_steps": _integer(1, "finite steps in a row after which the scale doubles."),
     "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
     "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
@@ -266,13 +271,13 @@ def check(owner: str, name: str, value: Any, word: Word) -> Any:
     """`value` in its canonical form, or a sentence that says what it must be."""
 
     def refuse(kind: type[Exception], hint: str = "") -> Exception:
-        must = f"a number {word.must}" if word.kind == "number" and kind is TypeError else word.must
+        must = f"a number {word.must}" if word.kind in ("number", "constant") and kind is TypeError else word.must
         return kind(f"{owner}: {name} must be {must}, got {show(value)}.{hint}")
 
     if value is None and word.optional:
         return None
     match word.kind:
-        case "number":
+        case "number" | "constant":
             return _check_number(owner, name, value, word, refuse)
         case "integer":
             if isinstance(value, np.integer):
@@ -315,7 +320,7 @@ def _check_number(owner: str, name: str, value: Any, word: Word, refuse: Callabl
         if value.shape != ():
             raise ValueError(f"{owner}: {name} must be a scalar, got an array of shape {value.shape}.")
         return value
-    if callable(value):
+    if callable(value) and word.kind == "number":
         if not takes_one_argument(value):
             raise TypeError(
                 f"{owner}: {name} must be a number, an array or a schedule `step -> value`, got {show(value)}, a "

@@ -45,14 +45,22 @@ class Recording:
     def arguments(self) -> dict[str, Any]:
         """The arguments that the real library was given, schedules as ours."""
         given = {name: _translated(value) for name, value in self.case["arguments"].items()}
-        names = self.case["extras"].get("exclude_var_names")
-        return {**given, "exclude_from_weight_decay": names} if names else given
+        extras = self.case["extras"]
+        if "exclude_var_names" in extras:
+            given["exclude_from_weight_decay"] = extras["exclude_var_names"]
+        if "inner" in extras:
+            given["optimizer"] = _made(extras["inner"]["class"], extras["inner"]["arguments"], dialect="legacy")
+        return given
 
 
 def _translated(value: Any) -> Any:
     if isinstance(value, dict):
-        return jos.deserialize({"class_name": value["schedule"], "config": value["arguments"]})
+        return _made(value["schedule"], value["arguments"])
     return value
+
+
+def _made(class_name: str, arguments: dict[str, Any], **further: Any) -> Any:
+    return jos.deserialize({"class_name": class_name, "config": {**arguments, **further}})
 
 
 @functools.cache

@@ -22,6 +22,7 @@ class Variant:
       renamed: the recording's names of arguments, and ours; None drops the argument.
       tolerance: the largest error of an array over all steps.
       reason: why it is larger than 2e-6.
+      average_from: the first step whose average is compared.
       weights: why `get_weights` differs from the library's, where it does.
     """
 
@@ -30,6 +31,7 @@ class Variant:
     renamed: dict[str, str | None] = dataclasses.field(default_factory=dict)
     tolerance: float = 2e-6
     reason: str = ""
+    average_from: int = 0
     weights: str = ""
 
     def all_arguments(self) -> dict[str, Any]:
@@ -96,6 +98,8 @@ FACTORS = {
 }
 RECONSTRUCTED = {"tolerance": 1e-4, "reason": "the average is reconstructed from the weights in float32, over and over"}
 ADDONS_LAMB = {**FLOAT32_BETAS, "arguments": {"dialect": "legacy", "epsilon": 1e-6}}  # its default epsilon
+
+WRAPPER = {"common arguments": "they are the wrapped optimizer's"}
 
 UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
 
@@ -315,6 +319,164 @@ ROWS = (
             ({"warmup_steps": -1}, "schedule_free_adamw: warmup_steps must be an integer >= 0, got -1."),
             ({"warmup_steps": 10.0}, "schedule_free_adamw: warmup_steps must be an integer >= 0, got 10.0."),
             ({"warm_up_steps": 10}, "Did you mean 'warmup_steps'?"),
+        ),
+    ),
+    Row(
+        jos.radam,
+        source="TF Addons",
+        static=("total_steps",),
+        variants=(
+            *of("tf_addons", "radam_beta", "radam_weight_decay", "radam_amsgrad", "radam_warmup", "radam_threshold"),
+            *of("tf_addons", "radam_schedule"),
+            *of("tf_addons", "radam", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"sma_threshold": 3.0}, "radam: sma_threshold must be >= 4, got 3.0."),
+            ({"total_steps": 10.0}, "radam: total_steps must be an integer >= 0, got 10.0."),
+            ({"warmup_proportion": 1.5}, "radam: warmup_proportion must be in [0, 1], got 1.5."),
+            ({"min_lr": 0.1}, "radam: min_lr acts only with total_steps, got 0.1 alone."),
+            ({"weight_decay": -0.1}, "radam: weight_decay must be >= 0, got -0.1."),
+            ({"warmup": 0.1}, "radam: there is no argument 'warmup'."),
+        ),
+    ),
+    Row(
+        jos.adabelief,
+        source="TF Addons",
+        static=("total_steps",),
+        variants=(
+            *of("tf_addons", "adabelief_weight_decay", "adabelief_epsilon", "adabelief_no_rectify"),
+            *of("tf_addons", "adabelief_warmup", "adabelief_amsgrad", "adabelief_no_rectify_epsilon"),
+            *of("tf_addons", "adabelief", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"rectify": "yes"}, "adabelief: rectify must be True or False, got 'yes'."),
+            ({"epsilon": -1e-14}, "adabelief: epsilon must be >= 0, got -1e-14."),
+            ({"min_lr": 0.1}, "adabelief: min_lr acts only with total_steps, got 0.1 alone."),
+            ({"rectified": True}, "Did you mean 'rectify'?"),
+        ),
+    ),
+    Row(
+        jos.yogi,
+        source="TF Addons",
+        variants=(
+            *of("tf_addons", "yogi_l1_l2", "yogi_l1", "yogi_l2", "yogi_tanh", "yogi_beta1_zero"),
+            *of("tf_addons", "yogi", **FLOAT32_BETAS),
+        ),
+        bad=(
+            ({"activation": "relu"}, "yogi: activation must be one of 'sign', 'tanh', got 'relu'."),
+            ({"initial_accumulator_value": -1e-6}, "yogi: initial_accumulator_value must be >= 0, got -1e-06."),
+            ({"l1_regularization_strength": -0.1}, "yogi: l1_regularization_strength must be >= 0, got -0.1."),
+            ({"beta1": 0.9, "beta_1": 0.9}, "yogi: beta1 is the old name of beta_1; give one of them, not both."),
+            ({"beta_2": 1.0}, "yogi: beta_2 must be in [0, 1), got 1.0."),
+        ),
+    ),
+    Row(
+        jos.lazy_adam,
+        source="TF Addons",
+        variants=of("tf_addons", "lazy_adam", "lazy_adam_amsgrad"),
+        bad=(
+            ({"beta_1": 1.0}, "lazy_adam: beta_1 must be in [0, 1), got 1.0."),
+            ({"amsgrad": 0}, "lazy_adam: amsgrad must be True or False, got 0."),
+        ),
+    ),
+    Row(
+        jos.proximal_adagrad,
+        source="TF Addons",
+        variants=(
+            *of("tf_addons", "proximal_adagrad_l1_l2", "proximal_adagrad", "proximal_adagrad_l1", "proximal_adagrad_l2"),
+            Variant(arguments={"learning_rate": 0.1, "initial_accumulator_value": 0.0}),
+        ),
+        bad=(
+            (
+                {"initial_accumulator_value": -0.1},
+                "proximal_adagrad: initial_accumulator_value must be >= 0, got -0.1.",
+            ),
+            ({"l2_regularization_strength": -1.0}, "proximal_adagrad: l2_regularization_strength must be >= 0, got -1.0."),
+            ({"epsilon": 1e-7}, "proximal_adagrad: there is no argument 'epsilon'."),
+        ),
+    ),
+    Row(
+        jos.conditional_gradient,
+        source="TF Addons",
+        variants=of(
+            "tf_addons",
+            "conditional_gradient_fro",
+            "conditional_gradient_nuclear",
+            weights="TF Addons keeps a slot that is never used",
+        ),
+        bad=(
+            ({"lambda_": -0.1}, "conditional_gradient: lambda_ must be >= 0, got -0.1."),
+            ({"ord": "l1"}, "conditional_gradient: ord must be one of 'fro', 'nuclear', got 'l1'."),
+            ({"lambda": 0.1}, "Did you mean 'lambda_'?"),
+        ),
+    ),
+    Row(
+        jos.cocob,
+        source="TF Addons",
+        variants=of("tf_addons", "cocob", "cocob_alpha"),
+        bad=(
+            ({"alpha": 0.5}, "cocob: alpha must be >= 1, got 0.5."),
+            ({"decay": 0.1}, "cocob: decay acts on a learning rate, and there is none."),
+            ({"learning_rate": 0.1}, "cocob: there is no argument 'learning_rate'."),
+        ),
+    ),
+    Row(
+        jos.sgdw,
+        source="TF Addons",
+        variants=of("tf_addons", "sgdw_momentum", "sgdw", "sgdw_nesterov", "sgdw_schedule"),
+        bad=(
+            ({"weight_decay": -0.1}, "sgdw: weight_decay must be >= 0, got -0.1."),
+            ({"momentum": 2.0}, "sgdw: momentum must be in [0, 1], got 2.0."),
+        ),
+    ),
+    Row(
+        jos.lookahead,
+        source="TF Addons",
+        exempt=WRAPPER,
+        variants=of("tf_addons", "lookahead_sgd", "lookahead_adam"),
+        bad=(
+            ({"optimizer": "adam"}, "lookahead: optimizer must be an optimizer of jaxopt_suite, got 'adam'."),
+            ({"sync_period": 0}, "lookahead: sync_period must be an integer >= 1, got 0."),
+            ({"slow_step_size": 1.5}, "lookahead: slow_step_size must be in [0, 1], got 1.5."),
+            ({"learning_rate": 0.1}, "lookahead: there is no argument 'learning_rate'."),
+        ),
+    ),
+    Row(
+        jos.moving_average,
+        source="TF Addons",
+        exempt=WRAPPER,
+        variants=(
+            *of("tf_addons", "moving_average", "moving_average_dynamic", "moving_average_start"),
+            *of("tf_addons", "moving_average_start_dynamic", "moving_average_updates"),
+        ),
+        bad=(
+            ({"average_decay": 1.5}, "moving_average: average_decay must be in [0, 1], got 1.5."),
+            ({"num_updates": -1}, "moving_average: num_updates must be an integer >= 0, got -1."),
+            ({"start_step": 0.5}, "moving_average: start_step must be an integer >= 0, got 0.5."),
+            ({"optimizer": None}, "moving_average: optimizer must be an optimizer of jaxopt_suite, got None."),
+        ),
+    ),
+    Row(
+        jos.swa,
+        source="TF Addons",
+        exempt=WRAPPER,
+        variants=of("tf_addons", "swa", average_from=5),  # the original's is zero before its first snapshot
+        bad=(
+            ({"average_period": 0}, "swa: average_period must be an integer >= 1, got 0."),
+            ({"start_averaging": -1}, "swa: start_averaging must be an integer >= 0, got -1."),
+        ),
+    ),
+    Row(
+        jos.loss_scale,
+        source="Keras",
+        exempt=WRAPPER,
+        variants=(Variant(arguments={"optimizer": jos.sgd(0.05, momentum=0.8), "initial_scale": 16.0}),),
+        bad=(
+            ({"initial_scale": 0.0}, "loss_scale: initial_scale must be > 0, got 0.0."),
+            ({"initial_scale": lambda step: 2.0}, "loss_scale: initial_scale must be a number > 0, got <function"),
+            ({"dynamic_growth_steps": 0}, "loss_scale: dynamic_growth_steps must be an integer >= 1, got 0."),
+            ({"optimizer": jos.sgd(loss_scale_factor=2.0)}, "loss_scale: optimizer must not scale the loss itself"),
+            ({"dynamic": False}, "loss_scale: there is no argument 'dynamic'."),
         ),
     ),
 )

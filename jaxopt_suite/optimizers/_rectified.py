@@ -40,7 +40,7 @@ def _h(x: Any) -> Any:
 def warm_up(owner: str, total_steps: int, warmup_proportion: Any, min_lr: Any) -> Callable[[Any], Any]:
     """The rate of a step: up to the given one in a share of `total_steps`, and down to `min_lr` in the others."""
     if not total_steps:
-        if not isinstance(min_lr, float) or min_lr:
+        if isinstance(min_lr, float) and min_lr:
             raise ValueError(f"{owner}: min_lr acts only with total_steps, got {min_lr} alone.")
         return lambda t: t.learning_rate
     rising = total_steps * warmup_proportion

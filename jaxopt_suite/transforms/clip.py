@@ -76,6 +76,20 @@ def clip_by_global_norm(global_clipnorm: Any) -> Rule:
     )
 
 
+def clip_norm(g: Any, c: Any, n: Any) -> Any:
+    """`g * c / n` where the norm `n` is at least `c`, else `g`; `c = 0` clips nothing.
+
+    `n` is what the caller measures, such as the norm of all gradients together.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> jos.transforms.clip_norm(jnp.array([3.0, 4.0]), 2.5, 10.0)
+    Array([0.75, 1.  ], dtype=float32)
+    """
+    clips = (c > 0) & (n >= c)
+    scale = jnp.where(clips, c / jnp.where(clips, n, 1.0), 1.0)
+    return g * scale.astype(jnp.result_type(g))
+
+
 def global_norm(xs: Sequence[Any], dtype: Any) -> Any:
     """The Euclidean norm of all arrays together, summed in `dtype`.
 

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxopt_suite._frame import transform
+from jaxopt_suite._frame import Transformation, transform, wrapper
 from jaxopt_suite._pipeline import FINITE, UNSCALE, Gate
-from jaxopt_suite._trees import compute_dtype
+from jaxopt_suite._trees import compute_dtype, leaves
 
 
 class LossScaleState(NamedTuple):
@@ -47,7 +47,8 @@ def unscale_dynamically(initial_scale: float = 2.0**15, dynamic_growth_steps: in
     """
 
     def init(params: Any) -> LossScaleState:
-        return LossScaleState(jnp.float32(initial_scale), jnp.zeros((), jnp.int32))
+        scale = jnp.asarray(initial_scale, compute_dtype(*leaves(params)))
+        return LossScaleState(scale, jnp.zeros((), jnp.int32))
 
     def update(grads: Any, s: LossScaleState) -> tuple[Any, Any, Any]:
         def passed() -> tuple[Any, LossScaleState]:
@@ -67,6 +68,37 @@ def unscale_dynamically(initial_scale: float = 2.0**15, dynamic_growth_steps: in
         return state.scale
 
     return Gate(FINITE, init, update, scale=scale)
+
+
+@wrapper("LossScaleOptimizer", aliases={"inner_optimizer": "optimizer"})
+def loss_scale(
+    optimizer: Any, initial_scale: float = 2.0**15, dynamic_growth_steps: int = 2000, name: str | None = None
+) -> Transformation:
+    """Dynamic loss scaling: small gradients of a 16-bit model do not vanish, and steps that overflow are skipped.
+
+        gradients all finite:   the optimizer's step on g / scale; after every dynamic_growth_steps: scale * 2
+        otherwise:              no step, scale / 2
+
+    `minimize`, and `compute_gradients` with the state, scale the loss; with gradients of your own, multiply the
+    loss by `scale_loss(loss, state)`. A skipped step does not count, as in Keras 3; in Keras 2 it does.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.loss_scale(jos.sgd(1.0), initial_scale=8.0, dynamic_growth_steps=2)
+    >>> w, state = jnp.array(0.0), tx.init(jnp.array(0.0))
+    >>> for g in 8.0, 8.0, 16.0, jnp.inf, 8.0:
+    ...     w, state = tx.apply_gradients(jnp.array(g), state, w)
+    ...     print(w, state.stages[0].scale, state.count)
+    -1.0 8.0 1
+    -2.0 16.0 2
+    -3.0 16.0 3
+    -3.0 8.0 3
+    -4.0 8.0 4
+
+    Reference: Micikevicius et al., Mixed precision training, ICLR 2018.
+    """
+    if any(gate.scale is not None for gate in optimizer.pipeline.gates):
+        raise ValueError(f"loss_scale: optimizer must not scale the loss itself, got {optimizer!r}.")
+    return unscale_dynamically(initial_scale, dynamic_growth_steps)
 
 
 def _divided(grads: Any, scale: Any) -> Any:

@@ -1,0 +1,63 @@
+"""Lookahead: slow weights that follow the fast ones."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxopt_suite._frame import Transformation, transform, wrapper
+from jaxopt_suite._leafwise import Rule, leafwise
+from jaxopt_suite._pipeline import AVERAGE
+
+
+class LookaheadState(NamedTuple):
+    """The slow weights."""
+
+    slow: Any
+    weights_rank = 0
+
+
+@transform(place=AVERAGE)
+def slow_weights(sync_period: int = 6, slow_step_size: Any = 0.5) -> Rule:
+    """Every `sync_period` steps the slow weights step towards the parameters, which start again from there.
+
+    It needs the parameters after the step, so it must come last in an `optax.chain`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.slow_weights(sync_period=1, slow_step_size=0.25)
+    >>> tx.update(jnp.array(-4.0), tx.init(jnp.array(2.0)), jnp.array(2.0))[0]
+    Array(-1., dtype=float32)
+    """
+
+    def init(w: Any) -> LookaheadState:
+        return LookaheadState(slow=w)
+
+    def update(x: Any, s: LookaheadState, w: Any, t: Any) -> tuple[Any, LookaheadState]:
+        sync = t.step % sync_period == 0
+        slow = jnp.where(sync, s.slow + slow_step_size * (w + x - s.slow), s.slow)
+        return jnp.where(sync, slow - w, x), LookaheadState(slow)
+
+    return leafwise(LookaheadState, init, update, reads_weights=True)
+
+
+@wrapper("Lookahead")
+def lookahead(
+    optimizer: Any, sync_period: int = 6, slow_step_size: Any = 0.5, name: str | None = None
+) -> Transformation:
+    """Lookahead: the optimizer explores, and slow weights follow it.
+
+        every k = sync_period steps:    slow <- slow + slow_step_size * (w - slow),    w <- slow
+
+    The slow weights start as the parameters. Unlike in TF Addons the wrapped optimizer's own clipping acts; and
+    unlike `optax.lookahead` it takes and gives plain parameters, not a pair of them.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.lookahead(jos.sgd(1.0), sync_period=2, slow_step_size=0.25)
+    >>> w, state = jnp.array(0.0), tx.init(jnp.array(0.0))
+    >>> for _ in range(4):
+    ...     w, state = tx.apply_gradients(jnp.array(1.0), state, w)
+    ...     print(w, end=" ")
+    -1.0 -0.5 -1.5 -1.0
+
+    Reference: Zhang et al., Lookahead optimizer: k steps forward, 1 step back, NeurIPS 2019.
+    """
+    return slow_weights(sync_period, slow_step_size)
