@@ -122,11 +122,12 @@ def draw(runs, stopped, path):
     figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
     for (label, run), color in zip(runs.items(), ("tab:blue", "tab:orange"), strict=True):
-        width = min(21, len(run.losses))
-        steps = np.arange(1, len(run.losses) + 1)
-        left.plot(steps, run.losses, color=color, alpha=0.2, linewidth=0.7)
-        left.plot(steps[width - 1 :], np.convolve(run.losses, np.ones(width) / width, "valid"), color=color, label=label)
-        right.plot(EVERY * np.arange(1, len(run.accuracies) + 1), 100 * np.array(run.accuracies), color=color, label=label)
+        steps, losses, accuracies = np.arange(1, len(run.losses) + 1), run.losses, 100 * np.array(run.accuracies)
+        width = min(21, len(losses))
+        mean = np.convolve(losses, np.ones(width) / width, "valid")
+        left.plot(steps, losses, color=color, alpha=0.2, linewidth=0.7)
+        left.plot(steps[width - 1 :], mean, color=color, label=label)
+        right.plot(steps[EVERY - 1 :: EVERY], accuracies, color=color, label=label)
     left.set(title="training loss", xlabel="step", yscale="log")
     right.set(title="test accuracy, %", xlabel="step")
     for axes in (left, right):
@@ -185,7 +186,8 @@ def main():
         run.train(digits, f"{tx.name}, resumed", args.steps, checkpointer)
 
     whole = Run(tx).train(digits, f"{tx.name}, without a stop", args.steps)
-    assert run.losses == whole.losses and jax.tree.all(jax.tree.map(np.array_equal, run.state(), whole.state()))
+    assert run.losses == whole.losses
+    assert jax.tree.all(jax.tree.map(np.array_equal, run.state(), whole.state()))
     print("the resumed run equals the one without a stop, bit for bit")
 
     adam = optax.adam(optax.cosine_decay_schedule(3e-3, args.steps))

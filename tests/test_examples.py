@@ -1,0 +1,114 @@
+"""Every example runs, in a process of its own where warnings are errors; a notebook is its script, executed.
+
+After a change to a notebook's script, `python tests/test_examples.py --write` executes it and stores the outputs.
+"""
+
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+
+import jupytext
+import nbclient
+import pytest
+
+import jaxopt_suite as jos
+
+FOLDER = pathlib.Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
+NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+ARGUMENTS = {
+    "compose_with_optax": ("--steps", "50"),
+    "data_parallel_pmap": ("--steps", "10"),
+    "save_and_resume": ("--steps", "20"),
+}
+
+
+def environment():
+    """Without the eight devices of the tests: an example sees the machine that its reader has."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+
+def run(name, *arguments, folder):
+    command = [sys.executable, "-W", "error", str(FOLDER / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def execute(notebook):
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(env=environment())
+    return notebook
+
+
+def printed(notebook):
+    return [out.get("text") or out["data"]["text/plain"] for cell in code(notebook) for out in cell.outputs]
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in (*NOTEBOOKS, "train_digits")])
+def test_script(name, tmp_path):
+    done = run(name, *ARGUMENTS.get(name, ()), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook(name):
+    stored = jupytext.read(FOLDER / f"{name}.ipynb")
+    assert [c.source for c in stored.cells] == [c.source for c in jupytext.read(FOLDER / f"{name}.py").cells]
+    before = printed(stored)
+    assert printed(execute(stored)) == before, "python tests/test_examples.py --write stores what it prints now"
+
+
+def test_train_digits_learns_and_resumes(tmp_path):
+    first = run("train_digits", "--steps", "50", "--out", "out", folder=tmp_path)
+    assert "stopped after 25 steps" in first.stdout, first.stderr
+    assert (tmp_path / "out" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+    second = run("train_digits", "--resume", "--steps", "100", "--out", "out", folder=tmp_path)
+    assert "stopped after 50 steps" in second.stdout, second.stderr
+    assert "bit for bit" in second.stdout
+    assert float(re.search(r"novograd ([\d.]+)%", second.stdout)[1]) >= 90
+
+
+def test_train_digits_reads_a_config(tmp_path):
+    tx = jos.sgd(0.1, momentum=0.9)
+    (tmp_path / "config.json").write_text(tx.to_json())
+    done = run("train_digits", "--config", "config.json", "--steps", "2", folder=tmp_path)
+    assert repr(tx) in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--optimizer", "novogard"), "unknown class name 'novogard'. Did you mean 'NovoGrad'?"),
+        (("--optimizer", "scale_by_adam"), "scale_by_adam() is not an optimizer"),
+        (("--config", "missing.json"), "No such file or directory: 'missing.json'"),
+        (("--resume", "--out", "missing"), "there is no checkpoint in missing"),
+        (("--steps", "1"), "--steps must be at least 2, got 1"),
+    ],
+)
+def test_train_digits_refuses(arguments, words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_digits.py", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(FOLDER / "train_digits.py"), run_name="__main__")
+    assert words in capsys.readouterr().err
+
+
+def write():
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        notebook = execute(jupytext.read(path.with_suffix(".py")))
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # random otherwise
+            cell.metadata.pop("execution", None)  # when it ran
+        jupytext.write(notebook, path)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(__doc__)
+    write()
