@@ -11,7 +11,7 @@ import math
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
 import jax
@@ -162,6 +162,10 @@ VOCABULARY: dict[str, Word] = {
     "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
     "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
     "dialect": _choice("keras", "legacy", says="whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10."),
+    "rules": Word("rules", "a dict from regular expressions to optimizers", "regexes (`re.search` on a path), in order."),
+    "members": Word("any", "", "optimizers, primitives and compositions of this library."),
+    "arguments": Word("any", "", "arguments of the factory, by name."),
+    "factory": Word("text", "a string of at most 1000 characters", "name in `optax`.", lambda x: len(x) <= 1000),
     "name": Word("text", "a string of at most 1000 characters", "name to show.", lambda x: len(x) <= 1000, True),
 }
 
@@ -298,6 +302,8 @@ def check(owner: str, name: str, value: Any, word: Word) -> Any:
                 raise refuse(TypeError)
         case "patterns":
             return _check_patterns(owner, name, value, refuse)
+        case "rules":
+            return _check_rules(owner, name, value, refuse)
         case "numbers":
             return _check_numbers(value, refuse)
         case "function":
@@ -351,6 +357,19 @@ def _check_patterns(owner: str, name: str, value: Any, refuse: Callable[..., Exc
                 f"{owner}: {name} holds {show(pattern)}, which is no regular expression: {error}."
             ) from None
     return tuple(patterns)
+
+
+def _check_rules(owner: str, name: str, value: Any, refuse: Callable[..., Exception]) -> dict[str, Any]:
+    """A dict by regex; pairs too, since a config keeps the order that way."""
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, (tuple, list)) or not pairs:
+        raise refuse(TypeError)
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise refuse(TypeError)
+    _check_patterns(owner, name, [pattern for pattern, _ in pairs], refuse)
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"{owner}: {name} has the same regular expression twice.")
+    return dict(pairs)
 
 
 def _check_numbers(value: Any, refuse: Callable[..., Exception]) -> tuple[float, ...]:

@@ -105,12 +105,35 @@ class Optimizer(Transformation):
     ) -> "Optimizer":
         """A new optimizer that does not decay some parameters, in place of those it excluded before.
 
+        Of a composition or a wrapper, all members that can decay exclude them.
+
         Arguments:
           var_list: exact paths of parameters, such as `"dense/bias"`.
           var_names: regexes; `re.search` on a parameter's path.
         """
-        exact = [f"^{re.escape(path)}$" for path in var_list]
-        return self.recipe.remake(exclude_from_weight_decay=(*exact, *var_names))
+        patterns = (*(f"^{re.escape(path)}$" for path in var_list), *var_names)
+        changed = []
+
+        def excluding(tx: Transformation) -> Any:
+            arguments = tx.recipe.arguments
+            if "exclude_from_weight_decay" in arguments:
+                changed.append(tx)
+                return tx.recipe.remake(exclude_from_weight_decay=patterns)
+            return tx.recipe.remake(**{name: _each_member(excluding, value) for name, value in arguments.items()})
+
+        new = excluding(self)
+        if not changed:
+            raise TypeError(f"{self.name}: there is no weight decay here that parameters could be excluded from.")
+        return new
+
+
+def _each_member(change: Callable[[Transformation], Any], value: Any) -> Any:
+    """An argument, with the transformations in it changed."""
+    if isinstance(value, Transformation):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _each_member(change, item) for key, item in value.items()}
+    return tuple(_each_member(change, item) for item in value) if type(value) is tuple else value
 
 
 def assemble(cls: type, recipe: Recipe, pipeline: Pipeline) -> Any:

@@ -95,6 +95,11 @@ class Recipe:
                 shown.append(f"{name}={value!r}")
         return f"{self.factory.__name__}({', '.join(shown)})"
 
+    def call(self, function: Callable) -> Any:
+        """What another function makes of the arguments."""
+        positional, keywords = _spread(self.factory.__name__, self.factory.__signature__, self.arguments)
+        return function(*positional, **keywords)
+
     def remake(self, **changes: Any) -> Any:
         """The value again, with some arguments changed."""
         return self.factory.remake({**self.arguments, **changes})
