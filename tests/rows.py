@@ -95,6 +95,7 @@ FACTORS = {"weights": "Keras stores the product of the factors beside them"}
 RECONSTRUCTED = {"tolerance": 1e-5, "reason": "the average is reconstructed from the weights in float32, over and over"}
 ADDONS_LAMB = {**FLOAT32_BETAS, "arguments": {"dialect": "legacy", "epsilon": 1e-6}}  # its default epsilon
 
+BETAS = {"beta1": "beta_1", "beta2": "beta_2"}
 WRAPPER = {"common arguments": "they are the wrapped optimizer's"}
 
 UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
@@ -355,8 +356,8 @@ ROWS = (
         jos.yogi,
         source="TF Addons",
         variants=(
-            *of("tf_addons", "yogi_l1_l2", "yogi_l1", "yogi_l2", "yogi_tanh", "yogi_beta1_zero"),
-            *of("tf_addons", "yogi", **FLOAT32_BETAS),
+            *of("tf_addons", "yogi_l1_l2", "yogi_l1", "yogi_l2", "yogi_tanh", "yogi_beta1_zero", renamed=BETAS),
+            *of("tf_addons", "yogi", renamed=BETAS, **FLOAT32_BETAS),
         ),
         bad=(
             ({"activation": "relu"}, "yogi: activation must be one of 'sign', 'tanh', got 'relu'."),
