@@ -10,7 +10,6 @@ from jaxopt_suite._frame import transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._pipeline import CLIP
 
-
 _SMALL = 16_384  # elements: what is larger is worth a reduction of its own
 
 
