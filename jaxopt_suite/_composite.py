@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -129,20 +130,22 @@ def run(tx: Any, grads: Any, state: Any, params: Any, extra: Mapping[str, Any]) 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Foreign:
-    """A transformation of Optax, as it is."""
+    """A transformation of Optax, as it is. Its code counts on JAX's standard promotion of dtypes."""
 
     name: str
     tx: optax.GradientTransformation
     wide: bool = False
 
     def init(self, params: Any) -> tuple[Any, ...]:
-        return (self.tx.init(params),)
+        with jax.numpy_dtype_promotion("standard"):
+            return (self.tx.init(params),)
 
     def update(self, grads: Any, states: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
         missing = [path for path, g in zip(trees.paths(grads), trees.leaves(grads), strict=True) if g is None]
         if missing:
             raise ValueError(f"from_optax: {self.name} needs all gradients, there is none at {missing[0]!r}.")
-        steps, state = optax.with_extra_args_support(self.tx).update(grads, states[0], params, **extra)
+        with jax.numpy_dtype_promotion("standard"):
+            steps, state = optax.with_extra_args_support(self.tx).update(grads, states[0], params, **extra)
         return steps, (state,)
 
     def loss_scale(self, states: Any) -> Any:

@@ -253,9 +253,10 @@ def _canonical(owner: str, name: str, value: Any, depth: int = 0) -> Any:
 
 
 def _is_dtype(value: Any) -> bool:
-    if isinstance(value, type):
-        return issubclass(value, np.generic)
-    return isinstance(value, np.dtype) or (callable(value) and isinstance(getattr(value, "dtype", None), np.dtype))
+    """Whether it is a dtype, or one of the types that numpy and jax.numpy have for each."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return True
+    return callable(value) and isinstance(getattr(value, "dtype", None), np.dtype)
 
 
 def _complete_docstring(make: Callable, words: Mapping[str, Word]) -> None:

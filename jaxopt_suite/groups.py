@@ -221,7 +221,7 @@ def _factory(name: str) -> Callable[..., Any]:
     found = vars(module).get(last) if module is not None and not last.startswith("_") else None
     if not _makes_transformations(found):
         public = {**vars(optax), **{f"contrib.{key}": value for key, value in vars(optax.contrib).items()}}
-        names = [key for key, value in public.items() if "_" != key[0] and _makes_transformations(value)]
+        names = [key for key, value in public.items() if not key.startswith("_") and _makes_transformations(value)]
         raise ValueError(f"from_optax: optax has no public factory {show(name)}.{nearest(name, names)}")
     return found
 
