@@ -5,6 +5,7 @@ refuse and with which words, and what it cannot do and why.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -485,4 +486,5 @@ def case_name(value: Any) -> str:
     """How pytest shows a row or a variant."""
     if isinstance(value, Row):
         return value.name
-    return (value.reference or str(value.arguments)) if isinstance(value, Variant) else repr(value)
+    shown = (value.reference or str(value.arguments)) if isinstance(value, Variant) else repr(value)
+    return re.sub(r" at 0x\w+", "", shown)  # a function's address differs between the processes of pytest-xdist
