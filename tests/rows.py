@@ -101,6 +101,11 @@ WRAPPER = {"common arguments": "they are the wrapped optimizer's"}
 
 UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
 
+# why some rules need room beside the parameters; benchmarks/NOTES.md has the measurements
+READ_TWICE = "the step and a slot both read the old slot, and XLA:CPU copies it before it is overwritten"
+SHARED_ROOT = "XLA:CPU stores a root or a quotient that the step and a slot share"
+NORM_OF_STEP = "XLA:CPU stores the step, or the squares, between their mean or norm and their use"
+
 ROWS = (
     Row(
         jos.sgd,
@@ -145,6 +150,7 @@ ROWS = (
     Row(
         jos.novograd,
         source="TF Addons",
+        exempt={"temporaries of amsgrad": READ_TWICE},
         variants=(
             *of("tf_addons", "novograd", "novograd_weight_decay", "novograd_averaging", **FLOAT32_BETAS),
             *of("tf_addons", "novograd_weight_decay_averaging", "novograd_amsgrad", **FLOAT32_BETAS),
@@ -191,6 +197,7 @@ ROWS = (
     Row(
         jos.adadelta,
         source="Keras",
+        exempt={"temporaries": SHARED_ROOT},
         variants=(
             *both("adadelta", "adadelta_epsilon"),
             *of("legacy", "adadelta", "adadelta_epsilon"),
@@ -235,6 +242,7 @@ ROWS = (
     Row(
         jos.ftrl,
         source="Keras",
+        exempt={"temporaries": SHARED_ROOT},
         variants=(
             *both("ftrl_all", "ftrl", "ftrl_l1", "ftrl_l2", "ftrl_shrinkage", "ftrl_beta", "ftrl_zeros"),
             *of("legacy", "ftrl", "ftrl_all"),
@@ -250,6 +258,7 @@ ROWS = (
     Row(
         jos.lion,
         source="Keras",
+        exempt={"temporaries": READ_TWICE},
         variants=both("lion", "lion_zeros_schedule"),
         bad=(
             ({"beta_1": 0.0}, "lion: beta_1 must be a number in (0, 1), got 0.0."),
@@ -260,6 +269,7 @@ ROWS = (
     Row(
         jos.lamb,
         source="Keras, TF Addons",
+        exempt={"temporaries": NORM_OF_STEP},
         variants=(
             *of("keras3", "lamb_weight_decay", "lamb", "lamb_zeros"),
             *of("tf_addons", "lamb_weight_decay", arguments={"dialect": "legacy"}),
@@ -274,6 +284,7 @@ ROWS = (
     Row(
         jos.adafactor,
         source="Keras",
+        exempt={"temporaries": NORM_OF_STEP},
         variants=(
             *both("adafactor", "adafactor_clip", "adafactor_large_rate", **FACTORS),
             *both("adafactor_weight_decay", **FACTORS),
@@ -290,6 +301,7 @@ ROWS = (
     Row(
         jos.muon,
         source="Keras",
+        exempt={"temporaries": "the iterates of its matrices"},
         static=("ns_steps",),
         variants=(
             *of("keras3", "muon", "muon_no_nesterov", "muon_no_rms_rate", "muon_exclude_layers", **ITERATION),
@@ -307,6 +319,7 @@ ROWS = (
     Row(
         jos.schedule_free_adamw,
         source="Keras",
+        exempt={"temporaries": READ_TWICE},
         static=("warmup_steps",),
         variants=(
             *of("keras3", "schedule_free_adamw", "schedule_free_adamw_warmup", **RECONSTRUCTED),
@@ -340,6 +353,7 @@ ROWS = (
     Row(
         jos.adabelief,
         source="TF Addons",
+        exempt={"temporaries": READ_TWICE},
         static=("total_steps",),
         variants=(
             *of("tf_addons", "adabelief_weight_decay", "adabelief_epsilon", "adabelief_no_rectify"),
@@ -381,21 +395,20 @@ ROWS = (
         jos.proximal_adagrad,
         source="TF Addons",
         variants=(
-            *of("tf_addons", "proximal_adagrad_l1_l2", "proximal_adagrad", "proximal_adagrad_l1", "proximal_adagrad_l2"),
+            *of("tf_addons", "proximal_adagrad_l1_l2", "proximal_adagrad_l1", "proximal_adagrad_l2"),
+            *of("tf_addons", "proximal_adagrad"),
             Variant(arguments={"learning_rate": 0.1, "initial_accumulator_value": 0.0}),
         ),
         bad=(
-            (
-                {"initial_accumulator_value": -0.1},
-                "proximal_adagrad: initial_accumulator_value must be >= 0, got -0.1.",
-            ),
-            ({"l2_regularization_strength": -1.0}, "proximal_adagrad: l2_regularization_strength must be >= 0, got -1.0."),
+            ({"initial_accumulator_value": -0.1}, "initial_accumulator_value must be >= 0, got -0.1."),
+            ({"l2_regularization_strength": -1.0}, "l2_regularization_strength must be >= 0, got -1.0."),
             ({"epsilon": 1e-7}, "proximal_adagrad: there is no argument 'epsilon'."),
         ),
     ),
     Row(
         jos.conditional_gradient,
         source="TF Addons",
+        exempt={"temporaries of ord": "the matrix that the singular vectors are found from"},
         variants=of(
             "tf_addons",
             "conditional_gradient_fro",
@@ -411,6 +424,7 @@ ROWS = (
     Row(
         jos.cocob,
         source="TF Addons",
+        exempt={"temporaries": SHARED_ROOT},
         variants=of("tf_addons", "cocob", "cocob_alpha"),
         bad=(
             ({"alpha": 0.5}, "cocob: alpha must be >= 1, got 0.5."),
@@ -430,7 +444,7 @@ ROWS = (
     Row(
         jos.lookahead,
         source="TF Addons",
-        exempt=WRAPPER,
+        exempt={**WRAPPER, "temporaries": SHARED_ROOT},
         variants=of("tf_addons", "lookahead_sgd", "lookahead_adam"),
         bad=(
             ({"optimizer": "adam"}, "lookahead: optimizer must be an optimizer of jaxopt_suite, got 'adam'."),
