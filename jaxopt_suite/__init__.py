@@ -9,6 +9,7 @@ from jaxopt_suite._config import serialize as serialize
 from jaxopt_suite._frame import Optimizer as Optimizer
 from jaxopt_suite._leafwise import leafwise as leafwise
 from jaxopt_suite._optimizer import optimizer as optimizer
+from jaxopt_suite.explain import compare as compare
 from jaxopt_suite.groups import by_path as by_path
 from jaxopt_suite.groups import chain as chain
 from jaxopt_suite.groups import from_optax as from_optax

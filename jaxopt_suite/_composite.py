@@ -4,6 +4,8 @@ Stages that are inserted into it (clips, gates, wrappers) act on all parameters 
 """
 
 import dataclasses
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._arguments import show
 from jaxopt_suite._leafwise import Pass
 from jaxopt_suite._pipeline import RULE, OptimizerState, Pipeline
 
@@ -129,11 +132,87 @@ def run(tx: Any, grads: Any, state: Any, params: Any, extra: Mapping[str, Any]) 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+    """Each parameter belongs to the first pattern that is found in its path; the others are masked."""
+
+    patterns: tuple[str, ...]
+    txs: tuple[Any, ...]
+    wide: bool
+
+    def route(self, paths: Sequence[str]) -> list[int]:
+        """The group of each parameter; one without a group is an error."""
+        compiled = [re.compile(pattern) for pattern in self.patterns]
+        found = [next((i for i, regex in enumerate(compiled) if regex.search(path)), None) for path in paths]
+        bare = [path for path, i in zip(paths, found, strict=True) if i is None]
+        if bare:
+            more = f" and {len(bare) - 8} more" if len(bare) > 8 else ""
+            raise ValueError(f"by_path: no rule covers {', '.join(map(repr, bare[:8]))}{more}.")
+        return found
+
+    def check(self, paths: Sequence[str]) -> list[int]:
+        """The group of each parameter; a group without parameters is an error too."""
+        found = self.route(paths)
+        for i, pattern in enumerate(self.patterns):
+            matched = [path for path in paths if re.search(pattern, path)]
+            if not matched:
+                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
+                raise ValueError(f"by_path: the rule {show(pattern)} matches no parameter; the nearest are {near}.")
+            if i not in found and len(matched) < len(paths):
+                taken = ", ".join(map(repr, matched[:3]))
+                raise ValueError(f"by_path: an earlier rule takes all that {show(pattern)} matches, such as {taken}.")
+        return found
+
+    def init(self, params: Any) -> tuple[Any, ...]:
+        if not trees.leaves(params):  # an empty tree, or the placeholder of optax.tree_map_params
+            return tuple(tx.init(params) for tx in self.txs)
+        found = self.check(trees.paths(params))
+        return tuple(tx.init(masked(params, found, i)) for i, tx in enumerate(self.txs))
+
+    def update(self, grads: Any, states: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+        found = self.route(trees.paths(grads))
+        steps, kept = [None] * len(found), []
+        for i, (tx, state) in enumerate(zip(self.txs, states, strict=True)):
+            mine = masked(grads, found, i)
+            if jax.tree.leaves(mine):
+                moved, state = run(tx, mine, state, masked(params, found, i), extra)
+                _fill(steps, found, i, moved)
+            kept.append(state)
+        return trees.like(grads, steps), tuple(kept)
+
+    def loss_scale(self, states: Any) -> Any:
+        return 1.0
+
+    def average(self, states: Any, params: Any) -> Any:
+        found, out, averaged = self.route(trees.paths(params)), trees.leaves(params), False
+        for i, (tx, state) in enumerate(zip(self.txs, states, strict=True)):
+            average = tx.pipeline.average(state, masked(params, found, i))
+            if average is not None:
+                averaged = True
+                _fill(out, found, i, average)
+        return trees.like(params, out) if averaged else None
+
+
+def masked(tree: Any, found: Sequence[int], i: int) -> Any:
+    """The tree with the leaves of group `i`; a masked node has no leaves, so that the paths stay as they are."""
+    if tree is None:
+        return None
+    pairs = zip(trees.leaves(tree), found, strict=True)
+    return trees.like(tree, [leaf if j == i else optax.MaskedNode() for leaf, j in pairs])
+
+
+def _fill(out: list[Any], found: Sequence[int], i: int, tree: Any) -> None:
+    places = [place for place, j in enumerate(found) if j == i]
+    for place, leaf in zip(places, trees.leaves(tree), strict=True):
+        out[place] = leaf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Foreign:
     """A transformation of Optax, as it is. Its code counts on JAX's standard promotion of dtypes."""
 
     name: str
     tx: optax.GradientTransformation
+    arguments: dict[str, Any]
     wide: bool = False
 
     def init(self, params: Any) -> tuple[Any, ...]:

@@ -39,14 +39,14 @@ def has_recipe(value: Any) -> bool:
     return isinstance(getattr(value, "recipe", None), Recipe)
 
 
-def _freeze(value: Any) -> Any:
+def freeze(value: Any) -> Any:
     """A hashable form of an argument; 1, 1.0 and True stay apart."""
     if has_recipe(value):
         return value.recipe
     if isinstance(value, (list, tuple)):
-        return tuple(map(_freeze, value))
+        return tuple(map(freeze, value))
     if isinstance(value, Mapping):
-        return tuple((key, _freeze(item)) for key, item in value.items())
+        return tuple((key, freeze(item)) for key, item in value.items())
     if is_array(value) or callable(value):
         return _Identity(value)
     try:
@@ -64,7 +64,7 @@ class Recipe:
     def __init__(self, factory: Callable, arguments: dict[str, Any]):
         self.factory = factory
         self.arguments = arguments
-        self._key = (factory, _freeze(arguments))
+        self._key = (factory, freeze(arguments))
         self._hash = hash(self._key)
         self._traced = any(isinstance(value, jax.core.Tracer) for value in _parts(arguments))
 
@@ -91,7 +91,7 @@ class Recipe:
                 shown += [f"{key}={item!r}" for key, item in value.items()]
             elif parameter.default is parameter.empty and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 shown.append(repr(value))
-            elif _freeze(value) != _freeze(parameter.default):
+            elif freeze(value) != freeze(parameter.default):
                 shown.append(f"{name}={value!r}")
         return f"{self.factory.__name__}({', '.join(shown)})"
 

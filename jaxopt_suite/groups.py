@@ -1,19 +1,14 @@
 """Composition that keeps the recipe: one optimizer for some parameters, several in a row, one of Optax's."""
 
-import dataclasses
-import difflib
 import functools
 import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import optax
 
-from jaxopt_suite import _trees as trees
 from jaxopt_suite._arguments import Word, check, nearest, show
-from jaxopt_suite._composite import Chain, Composite, Foreign, Frozen, run, takes_wide
+from jaxopt_suite._composite import Chain, Composite, Foreign, Frozen, Groups, takes_wide
 from jaxopt_suite._config import register
 from jaxopt_suite._frame import Optimizer, Transformation, assemble
 from jaxopt_suite._pipeline import Pipeline
@@ -121,14 +116,17 @@ def from_optax(factory: str, /, **arguments: Any) -> Pipeline:
     """
     found = _factory(factory)
     _check_arguments(f"from_optax: optax.{factory}", found, arguments)
+    defaults = {name: parameter.default for name, parameter in inspect.signature(found).parameters.items()}
     try:
         tx = found(**arguments)
     except Exception as error:
         raise ValueError(f"from_optax: optax.{factory} refuses its arguments: {show(error)}.") from None
     if not isinstance(tx, optax.GradientTransformation):
         raise TypeError(f"from_optax: optax.{factory} makes no GradientTransformation, but {show(tx)}.")
-    takes_extra = isinstance(tx, optax.GradientTransformationExtraArgs)
-    return Composite("from_optax", takes_extra=takes_extra, members=Foreign(f"optax.{factory}", tx))
+    member = Foreign(f"optax.{factory}", tx, {**defaults, **arguments})
+    return Composite(
+        "from_optax", takes_extra=isinstance(tx, optax.GradientTransformationExtraArgs), members=member
+    )
 
 
 def _check_member(owner: str, place: str, tx: Any) -> None:
@@ -137,81 +135,6 @@ def _check_member(owner: str, place: str, tx: Any) -> None:
     if isinstance(tx, optax.GradientTransformation):
         raise TypeError(f"{owner}: {place} is a plain transformation of Optax, without a recipe: use from_optax.")
     raise TypeError(f"{owner}: {place} must be an optimizer or a primitive of jaxopt_suite, got {show(tx)}.")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Groups:
-    """Each parameter belongs to the first pattern that is found in its path; the others are masked."""
-
-    patterns: tuple[str, ...]
-    txs: tuple[Transformation, ...]
-    wide: bool
-
-    def route(self, paths: Sequence[str]) -> list[int]:
-        """The group of each parameter; one without a group is an error."""
-        compiled = [re.compile(pattern) for pattern in self.patterns]
-        found = [next((i for i, regex in enumerate(compiled) if regex.search(path)), None) for path in paths]
-        bare = [path for path, i in zip(paths, found, strict=True) if i is None]
-        if bare:
-            more = f" and {len(bare) - 8} more" if len(bare) > 8 else ""
-            raise ValueError(f"by_path: no rule covers {', '.join(map(repr, bare[:8]))}{more}.")
-        return found
-
-    def check(self, paths: Sequence[str]) -> list[int]:
-        """The group of each parameter; a group without parameters is an error too."""
-        found = self.route(paths)
-        for i, pattern in enumerate(self.patterns):
-            matched = [path for path in paths if re.search(pattern, path)]
-            if not matched:
-                near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
-                raise ValueError(f"by_path: the rule {show(pattern)} matches no parameter; the nearest are {near}.")
-            if i not in found and len(matched) < len(paths):
-                taken = ", ".join(map(repr, matched[:3]))
-                raise ValueError(f"by_path: an earlier rule takes all that {show(pattern)} matches, such as {taken}.")
-        return found
-
-    def init(self, params: Any) -> tuple[Any, ...]:
-        if not trees.leaves(params):  # an empty tree, or the placeholder of optax.tree_map_params
-            return tuple(tx.init(params) for tx in self.txs)
-        found = self.check(trees.paths(params))
-        return tuple(tx.init(_masked(params, found, i)) for i, tx in enumerate(self.txs))
-
-    def update(self, grads: Any, states: Any, params: Any, extra: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
-        found = self.route(trees.paths(grads))
-        steps, kept = [None] * len(found), []
-        for i, (tx, state) in enumerate(zip(self.txs, states, strict=True)):
-            mine = _masked(grads, found, i)
-            if jax.tree.leaves(mine):
-                moved, state = run(tx, mine, state, _masked(params, found, i), extra)
-                _fill(steps, found, i, moved)
-            kept.append(state)
-        return trees.like(grads, steps), tuple(kept)
-
-    def loss_scale(self, states: Any) -> Any:
-        return 1.0
-
-    def average(self, states: Any, params: Any) -> Any:
-        found, out, averaged = self.route(trees.paths(params)), trees.leaves(params), False
-        for i, (tx, state) in enumerate(zip(self.txs, states, strict=True)):
-            average = tx.pipeline.average(state, _masked(params, found, i))
-            if average is not None:
-                averaged = True
-                _fill(out, found, i, average)
-        return trees.like(params, out) if averaged else None
-
-
-def _masked(tree: Any, found: Sequence[int], i: int) -> Any:
-    """The tree with the leaves of group `i`; a masked node has no leaves, so that the paths stay as they are."""
-    if tree is None:
-        return None
-    pairs = zip(trees.leaves(tree), found, strict=True)
-    return trees.like(tree, [leaf if j == i else optax.MaskedNode() for leaf, j in pairs])
-
-
-def _fill(out: list[Any], found: Sequence[int], i: int, tree: Any) -> None:
-    places = [place for place, j in enumerate(found) if j == i]
-    for place, leaf in zip(places, trees.leaves(tree), strict=True):
-        out[place] = leaf
 
 
 def _factory(name: str) -> Callable[..., Any]:

@@ -1,0 +1,35 @@
+"""Tables as text and as HTML."""
+
+import html
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def as_text(header: Sequence[str], rows: Rows) -> str:
+    """Aligned columns; one that is empty throughout is left out."""
+    header, rows = _filled(header, rows)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)]
+    return "\n".join(lines)
+
+
+def as_html(header: Sequence[str], rows: Rows) -> str:
+    header, rows = _filled(header, rows)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _filled(header: Sequence[str], rows: Rows) -> tuple[list[str], list[list[str]]]:
+    filled = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    return [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
+
+
+def in_units(n: int) -> str:
+    """Bytes, as one reads them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1024
+    raise AssertionError

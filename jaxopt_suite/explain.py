@@ -1,0 +1,271 @@
+"""What an optimizer will do to each parameter, before anything is compiled; and where two optimizers part."""
+
+import dataclasses
+import functools
+import html
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._accounts import Parameter, account, stages
+from jaxopt_suite._arguments import show
+from jaxopt_suite._recipe import freeze, has_recipe
+from jaxopt_suite._table import as_html, as_text, in_units
+
+_MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one
+_HEADER = ("parameter", "n", "shape", "dtype", "sharding", "group", "rule", "rate", "decay", "clip", "slots", "state")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Explanation:
+    """What `explain` found: it prints as a table, and shows as one in a notebook.
+
+    Attributes:
+      optimizer: the call that makes it.
+      stages: the calls of its line, in the order of the gradient's way.
+      parameters: what happens to each parameter.
+      shared_bytes: what the state holds besides slots: counts, rates, norms.
+    """
+
+    optimizer: str
+    stages: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    shared_bytes: int
+
+    def totals(self) -> dict[str, int]:
+        return {
+            "parameters": len(self.parameters),
+            "elements": sum(p.size for p in self.parameters),
+            "parameter_bytes": sum(p.bytes for p in self.parameters),
+            "state_bytes": sum(p.state_bytes for p in self.parameters) + self.shared_bytes,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain data for tests and logs."""
+        return {**dataclasses.asdict(self), "totals": self.totals()}
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._head(), as_text(_HEADER, self._rows()), self._foot()])
+
+    def _repr_html_(self) -> str:
+        head, foot = (f"<p>{html.escape(' '.join(lines))}</p>" for lines in (self._head(), [self._foot()]))
+        return head + as_html(_HEADER, self._rows()) + foot
+
+    def _head(self) -> list[str]:
+        line = " -> ".join(("gradient", *self.stages, "update"))
+        return [self.optimizer, line] if len(self.stages) > 1 else [self.optimizer]
+
+    def _foot(self) -> str:
+        totals = self.totals()
+        held, kept = in_units(totals["parameter_bytes"]), in_units(totals["state_bytes"])
+        return f"{totals['parameters']} parameters of {totals['elements']} elements: {held}, state {kept}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        def by_number(p: Parameter) -> Any:
+            return re.sub(r"\d+", "*", p.path), p.shape, _cells(p)
+
+        groups: dict[Any, list[Parameter]] = {}
+        for key in (lambda p: p.path, by_number, _cells):
+            groups.clear()
+            for p in self.parameters:
+                groups.setdefault(key(p), []).append(p)
+            if len(groups) <= _MOST:
+                break
+        return [_row(members) for members in groups.values()]
+
+
+def _row(members: Sequence[Parameter]) -> tuple[str, ...]:
+    """A row of the table, for one parameter or for several that are alike."""
+    first, last = members[0], members[-1]
+    alike = {re.sub(r"\d+", "*", p.path) for p in members}
+    name = first.path if len(members) == 1 else alike.pop() if len(alike) == 1 else f"{first.path} ... {last.path}"
+    shape = str(first.shape) if len({p.shape for p in members}) == 1 else "..."
+    n = "" if len(members) == 1 else str(len(members))
+    return name, n, shape, *_cells(first), in_units(sum(p.state_bytes for p in members))
+
+
+def _cells(p: Parameter) -> tuple[str, ...]:
+    by_dtype: dict[str, list[str]] = {}
+    for slot in p.slots:
+        by_dtype.setdefault(slot.dtype, []).append(slot.name)
+    slots = "; ".join(f"{', '.join(names)} {dtype}" for dtype, names in by_dtype.items())
+    rate, decay = ", ".join(p.learning_rate), ", ".join(p.decay)
+    return p.dtype, p.sharding, ", ".join(p.group), ", ".join(p.rule), rate, decay, ", ".join(p.clip), slots
+
+
+def explain(tx: Any, params: Any) -> Explanation:
+    """What `tx`, an optimizer, a primitive or a composition, will do to each parameter; see `Optimizer.explain`."""
+    rows, structs = {}, []
+    for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
+        trees.check_leaf(tx.pipeline.owner, "parameter", path, w)
+        structs.append(None if w is None else jax.ShapeDtypeStruct(jnp.shape(w), w.dtype))
+        if w is not None:
+            rows[path] = Parameter(path, tuple(w.shape), str(w.dtype), _sharding(w))
+    present = trees.like(params, [optax.MaskedNode() if w is None else w for w in structs])
+    shared = account(tx.pipeline, present, rows)
+    for row in rows.values():
+        row.decay = row.decay or ["off"]
+    return Explanation(repr(tx), tuple(stages(tx.pipeline)), tuple(rows.values()), shared)
+
+
+def _sharding(w: Any) -> str:
+    sharding = None if isinstance(w, jax.core.Tracer) else getattr(w, "sharding", None)
+    return str(sharding.spec) if isinstance(sharding, jax.sharding.NamedSharding) else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parting:
+    """Where two runs are apart: the entry of a parameter that differs most, after a step."""
+
+    step: int
+    path: str
+    index: tuple[int, ...]
+    a: float
+    b: float
+    error: float
+
+    def cells(self) -> tuple[str, ...]:
+        return self.path, str(self.step), str(self.index), f"{self.a:.8g}", f"{self.b:.8g}", f"{self.error:.2g}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+    """What `compare` found; it prints as sentences and a table.
+
+    Attributes:
+      a, b: the optimizers.
+      steps: how many were run.
+      tolerance: the error up to which two values agree.
+      recipes: the entries of the recipes that differ, as `(name, a, b)`.
+      first: where they part first, None where they agree.
+      worst: the largest error of each parameter that parts.
+    """
+
+    a: str
+    b: str
+    steps: int
+    tolerance: float
+    recipes: tuple[tuple[str, str, str], ...]
+    first: Parting | None
+    worst: tuple[Parting, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __repr__(self) -> str:
+        lines = [f"a = {self.a}", f"b = {self.b}"]
+        if self.first is None:
+            lines.append(f"They agree over {self.steps} steps, within {self.tolerance:g}.")
+        else:
+            p = self.first
+            place = f"{p.path!r}{list(p.index) if p.index else ''}"
+            lines.append(f"They part at step {p.step} in {place}: {p.a:.8g} and {p.b:.8g}, an error of {p.error:.2g}.")
+            header = ("largest error of", "at step", "at index", "a", "b", "error")
+            lines.append(as_text(header, [w.cells() for w in self.worst]))
+        if self.recipes:
+            lines.append(as_text(("recipe", "a", "b"), self.recipes))
+        return "\n".join(lines)
+
+
+def compare(
+    tx_a: optax.GradientTransformation,
+    tx_b: optax.GradientTransformation,
+    params: Any,
+    grads: Any,
+    *,
+    steps: int = 10,
+    tolerance: float = 1e-6,
+) -> Comparison:
+    """Runs two optimizers beside each other, and says where and by how much they part, and how their recipes differ.
+
+    The error of a parameter is `max |a - b| / (1e-3 + max |b|)`; with `tolerance=0` two values part when a bit
+    differs. `grads` is a tree like `params` that is used in each of `steps` steps, or a list of such trees, one
+    for each step, or a function of the parameters, which each optimizer calls with its own.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> w = {"bias": jnp.array([1.0, 2.0]), "kernel": jnp.ones(2)}
+    >>> g = {"bias": jnp.array([3.0, 0.0]), "kernel": jnp.zeros(2)}
+    >>> jos.compare(jos.sgd(0.5, momentum=0.5), jos.sgd(0.5, momentum=0.5, nesterov=True), w, g, steps=4)
+    a = sgd(learning_rate=0.5, momentum=0.5)
+    b = sgd(learning_rate=0.5, momentum=0.5, nesterov=True)
+    They part at step 1 in 'bias'[0]: -0.5 and -1.25, an error of 0.37.
+    largest error of  at step  at index  a     b      error
+    bias              1        (0,)      -0.5  -1.25  0.37
+    recipe    a      b
+    nesterov  False  True
+    """
+    for name, tx in (("tx_a", tx_a), ("tx_b", tx_b)):
+        if not isinstance(tx, optax.GradientTransformation):
+            raise TypeError(f"compare: {name} must be an optimizer or a transformation of Optax, got {show(tx)}.")
+    runs = [(params, tx_a.init(params)), (params, tx_b.init(params))]
+    first, worst, step = None, {}, 0
+    for step, given in enumerate(_gradients(grads, params, steps), 1):
+        runs = [_step(tx, given(w), state, w) for tx, (w, state) in zip((tx_a, tx_b), runs, strict=True)]
+        apart = [p for p in _partings(step, runs[0][0], runs[1][0]) if p.error > tolerance]
+        first = first or max(apart, key=lambda p: p.error, default=None)
+        for p in apart:
+            worst[p.path] = max(worst.get(p.path, p), p, key=lambda p: p.error)
+    recipes = tuple(_recipe_differences(tx_a, tx_b))
+    return Comparison(_call(tx_a), _call(tx_b), step, tolerance, recipes, first, tuple(worst.values()))
+
+
+def _gradients(grads: Any, params: Any, steps: int) -> Iterator[Callable[[Any], Any]]:
+    """For each step, the gradients as a function of the parameters."""
+    if callable(grads):
+        return iter([grads] * steps)
+    alike = isinstance(grads, (list, tuple)) and trees.paths(grads) != trees.paths(params)
+    for tree in grads if alike else [grads]:
+        trees.check_trees("compare", tree, params)
+    return iter([lambda w, tree=tree: tree for tree in (grads if alike else [grads] * steps)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(tx: Any, grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def _partings(step: int, a: Any, b: Any) -> Iterator[Parting]:
+    """The largest difference in each parameter; NaN differs from everything but NaN."""
+    for path, x, y in zip(trees.paths(a), trees.leaves(a), trees.leaves(b), strict=True):
+        if x is None or x.size == 0:
+            continue
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(x - y)
+        apart = np.where(np.isnan(apart), np.inf, apart)
+        apart[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+        index = np.unravel_index(np.argmax(apart), x.shape)
+        error = float(apart[index] / (1e-3 + np.abs(y[np.isfinite(y)]).max(initial=0)))
+        yield Parting(step, path, tuple(map(int, index)), float(x[index]), float(y[index]), error)
+
+
+def _recipe_differences(tx_a: Any, tx_b: Any) -> Iterator[tuple[str, str, str]]:
+    a, b = dict(_entries("", tx_a)), dict(_entries("", tx_b))
+    for name in {**a, **b}:
+        if name not in a or name not in b or freeze(a[name]) != freeze(b[name]):
+            yield name, *(show(side[name]) if name in side else "" for side in (a, b))
+
+
+def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every argument of a recipe by its place, such as `learning_rate.decay_steps`."""
+    inner = f"{name}." if name else ""
+    if has_recipe(value):
+        yield f"{inner}class_name", value.recipe.class_name
+        for key, item in value.recipe.arguments.items():
+            yield from _entries(f"{inner}{key}", item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _entries(f"{inner}{key}", item)
+    else:
+        yield (name, value) if name else ("class_name", "without a recipe")
+
+
+def _call(tx: Any) -> str:
+    return repr(tx) if has_recipe(tx) else "a transformation without a recipe"
