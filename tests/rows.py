@@ -353,7 +353,6 @@ ROWS = (
     Row(
         jos.adabelief,
         source="TF Addons",
-        exempt={"temporaries": READ_TWICE},
         static=("total_steps",),
         variants=(
             *of("tf_addons", "adabelief_weight_decay", "adabelief_epsilon", "adabelief_no_rectify"),
@@ -424,7 +423,7 @@ ROWS = (
     Row(
         jos.cocob,
         source="TF Addons",
-        exempt={"temporaries": SHARED_ROOT},
+        exempt={"temporaries": READ_TWICE},
         variants=of("tf_addons", "cocob", "cocob_alpha"),
         bad=(
             ({"alpha": 0.5}, "cocob: alpha must be >= 1, got 0.5."),
@@ -444,7 +443,7 @@ ROWS = (
     Row(
         jos.lookahead,
         source="TF Addons",
-        exempt={**WRAPPER, "temporaries": SHARED_ROOT},
+        exempt=WRAPPER,
         variants=of("tf_addons", "lookahead_sgd", "lookahead_adam"),
         bad=(
             ({"optimizer": "adam"}, "lookahead: optimizer must be an optimizer of jaxopt_suite, got 'adam'."),

@@ -15,7 +15,7 @@ def rectified(m: Any, v: Any, beta_1: Any, beta_2: Any, epsilon: Any, sma_thresh
     s, s_inf = sma_length(beta_2, t)
     r2 = (s - 4) * (s - 2) * s_inf / ((s_inf - 4) * (s_inf - 2) * s)
     m_hat = m / (1 - beta_1**t.count)
-    v_hat = jnp.sqrt(v / (1 - beta_2**t.count))
+    v_hat = jnp.sqrt(v) / jnp.sqrt(1 - beta_2**t.count)
     return jnp.where(s >= sma_threshold, jnp.sqrt(jnp.maximum(r2, 0)) * m_hat / (v_hat + epsilon), m_hat)
 
 

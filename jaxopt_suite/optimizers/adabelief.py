@@ -45,13 +45,14 @@ def scale_by_adabelief(
 
     def update(g: Any, s: AdaBeliefState, w: Any, t: Any) -> tuple[Any, AdaBeliefState]:
         m = s.m + (g - s.m) * (1 - beta_1)
-        v = s.v + (jnp.square(g - m) - s.v) * (1 - beta_2) + epsilon
+        v = s.v + ((jnp.square(g - m) - s.v) * (1 - beta_2) + epsilon)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
         used = vhat if amsgrad else v
         if rectify:
             u = rectified(m, used, beta_1, beta_2, epsilon, sma_threshold, t)
         else:
-            u = m / (1 - beta_1**t.count) / (jnp.sqrt(used / (1 - beta_2**t.count)) + epsilon)
+            v_hat = jnp.sqrt(used) / jnp.sqrt(1 - beta_2**t.count)
+            u = m / (1 - beta_1**t.count) / (v_hat + epsilon)
         return -rate(t) * (u + weight_decay * w), AdaBeliefState(m, v, vhat)
 
     return leafwise(AdaBeliefState, init, update, emits_step=True, reads_weights=True)

@@ -39,7 +39,7 @@ def scale_by_cocob(alpha: Any = 100.0) -> Rule:
         L = jnp.maximum(s.L, jnp.abs(g))
         G = s.G + jnp.abs(g)
         S = s.S + g
-        reward = jnp.maximum(s.reward - g * s.bet, 0)
+        reward = s.reward - jnp.minimum(g * s.bet, s.reward)
         bet = -S / (L * jnp.maximum(G + L, alpha * L)) * (reward + L)
         return bet - s.bet, CocobState(L, G, S, bet, reward)
 

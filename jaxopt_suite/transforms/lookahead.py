@@ -33,8 +33,8 @@ def slow_weights(sync_period: int = 6, slow_step_size: Any = 0.5) -> Rule:
 
     def update(x: Any, s: LookaheadState, w: Any, t: Any) -> tuple[Any, LookaheadState]:
         sync = t.step % sync_period == 0
-        slow = jnp.where(sync, s.slow + slow_step_size * (w + x - s.slow), s.slow)
-        return jnp.where(sync, slow - w, x), LookaheadState(slow)
+        x = jnp.where(sync, s.slow + slow_step_size * (w + x - s.slow) - w, x)
+        return x, LookaheadState(slow=jnp.where(sync, w + x, s.slow))
 
     return leafwise(LookaheadState, init, update, reads_weights=True)
 
