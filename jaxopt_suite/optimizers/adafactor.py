@@ -28,18 +28,17 @@ def scale_by_adafactor(
     """The direction of Adafactor, whose length follows that of the weights; alone, at a rate of 1.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
-    >>> w = jnp.full((4, 3), 2.0)
-    >>> tx = jos.transforms.scale_by_adafactor()
-    >>> update, state = tx.update(w, tx.init(w), w)
-    >>> update[0], [slot.shape for slot in state.stages[0]]
-    (Array([2., 2., 2.], dtype=float32), [(4,), (3,), ()])
+    >>> tx, w = jos.transforms.scale_by_adafactor(), jnp.full((2, 3), 2.0)
+    >>> direction, state = tx.update(jnp.array([[0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]), tx.init(w), w)
+    >>> jnp.sign(direction), [slot.shape for slot in jos.state.variables(state).values()]
+    (Array([[1., 0., 0.], [0., 0., 0.]], dtype=float32), [(), (2,), (3,), ()])
     """
 
     def init(w: Any) -> AdafactorState:
         none = jnp.zeros((), w.dtype)
         if w.ndim < 2:
             return AdafactorState(r=none, c=none, v=jnp.zeros_like(w))
-        return AdafactorState(r=jnp.zeros_like(w[..., 0]), c=jnp.zeros_like(w[..., 0, :]), v=none)
+        return AdafactorState(r=jnp.zeros_like(jnp.sum(w, axis=-1)), c=jnp.zeros_like(jnp.sum(w, axis=-2)), v=none)
 
     def normalised(g: Any, s: AdafactorState, t: Any) -> tuple[Any, AdafactorState]:
         """`g / sqrt(v)`; the two factors are rooted one by one, because their product may underflow."""
@@ -85,7 +84,8 @@ def adafactor(
 
     The last two axes are factored; vectors keep all of `v`. Keras ignores `relative_step=False`; here it takes the
     minimum away. Unlike Keras no factored `v` is stored, and a row and a column without gradients give no NaN.
-    Unlike `optax.adafactor`, which factors the two largest axes from 128 on, all matrices are factored.
+    Unlike `optax.adafactor`, which factors the two largest axes from 128 on and takes no minimum, all matrices are
+    factored.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> for relative_step in True, False:

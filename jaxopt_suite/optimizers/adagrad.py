@@ -47,8 +47,7 @@ def adagrad(
 
         a <- a + g^2,    w <- w - rate * g / sqrt(a + epsilon)
 
-    The legacy dialect has `sqrt(a) + epsilon`. Unlike `optax.adagrad`, an entry whose accumulator is still zero
-    is divided by `sqrt(epsilon)`, as any other.
+    The legacy dialect has `sqrt(a) + epsilon`; `optax.adagrad` is the same as the other one.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> g, w = jnp.array(3.0), jnp.array(1.0)

@@ -95,8 +95,8 @@ def muon(
         w <- w - rate * (weight_decay * w + rms_rate * sqrt(max(rows, columns)) * x)
 
     Adam, at `adam_lr_ratio * rate` and with `adam_weight_decay`, takes what is no matrix, what has "embedding" in
-    its path (unless `exclude_embeddings=False`) and what `exclude_layers` finds. Unlike `optax.contrib.muon` the
-    momentum is a sum and not corrected for its bias, and `rms_rate` scales by the larger side.
+    its path (unless `exclude_embeddings=False`) and what `exclude_layers` finds. Unlike `optax.contrib.muon`, whose
+    scale is `consistent_rms`, the look-ahead is not corrected for its bias, and Adam has none.
 
     >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
     >>> w = {"head": jnp.zeros((2, 2)), "kernel": jnp.zeros((2, 2))}

@@ -47,9 +47,9 @@ def scale_by_rmsprop(
         if centered:
             a = rho * s.a + (1 - rho) * g
             d = jnp.maximum(v - a * a, 0.0)
-        step = -t.learning_rate * g / (jnp.sqrt(d + epsilon) if epsilon_in_sqrt else jnp.sqrt(d) + epsilon)
+        step = t.learning_rate * g / (jnp.sqrt(d + epsilon) if epsilon_in_sqrt else jnp.sqrt(d) + epsilon)
         m = None if plain else momentum * s.m + step
-        return (step if plain else m), RMSpropState(v, m, a)
+        return -(step if plain else m), RMSpropState(v, m, a)
 
     return leafwise(RMSpropState, init, update, emits_step=True)
 
@@ -66,10 +66,10 @@ def rmsprop(
     """RMSprop: the gradient over its running root mean square, with momentum.
 
         v <- rho v + (1 - rho) g^2,    a <- rho a + (1 - rho) g,    d = v - a^2 (centered) or v
-        m <- momentum * m - rate * g / sqrt(d + epsilon),    w <- w + m
+        m <- momentum * m + rate * g / sqrt(d + epsilon),    w <- w - m
 
     The legacy dialect without momentum has `sqrt(d) + epsilon`. Where rounding makes `d` negative it counts as
-    zero; Keras then gives NaN for a small epsilon. The same as `optax.rmsprop` with these arguments.
+    zero; Keras may then give NaN. `optax.rmsprop` is the same with these arguments.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.rmsprop(0.1, rho=0.75, momentum=0.5, epsilon=0.0)
