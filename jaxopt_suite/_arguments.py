@@ -102,7 +102,7 @@ VOCABULARY: dict[str, Word] = {
     "ns_steps": _integer(0, "iterations of Newton and Schulz."),
     "rms_rate": _natural("root mean square of a full-rank step at a rate of 1; None leaves it alone.", optional=True),
     "exclude_from_layer_adaptation": _patterns("regexes (`re.search` on a path) whose steps are not scaled."),
-    "weight_decay": _natural("decoupled decay of the weights, times the rate (not in the legacy dialect).", optional=True),
+    "weight_decay": _natural("decoupled decay of the weights, times the rate (not if legacy).", optional=True),
     "exclude_from_weight_decay": _patterns("regexes (`re.search` on a parameter's path) that are not decayed."),
     "clipnorm": _positive("largest norm of each parameter's gradient.", optional=True),
     "clipvalue": _positive("largest absolute value of a gradient's entry.", optional=True),

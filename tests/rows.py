@@ -278,7 +278,7 @@ ROWS = (
         bad=(
             ({"weight_decay": -0.1}, "lamb: weight_decay must be >= 0, got -0.1."),
             ({"exclude_from_layer_adaptation": "["}, "lamb: exclude_from_layer_adaptation holds '[', which is no"),
-            ({"weight_decay_rate": 0.1}, "lamb: there is no argument 'weight_decay_rate'. Did you mean 'weight_decay'?"),
+            ({"weight_decay_rate": 0.1}, "there is no argument 'weight_decay_rate'. Did you mean 'weight_decay'?"),
         ),
     ),
     Row(

@@ -26,6 +26,8 @@ def scale_by_muon(
 ) -> Rule:
     """The momentum of a matrix made orthogonal; all parameters must be matrices.
 
+    On a mesh with explicit axes its matrix products need `jax.sharding.auto_axes` around `update`.
+
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.scale_by_muon(1.5, -0.5, 0.0, ns_steps=20, rms_rate=None)
     >>> w = jnp.array([[3.0, 0.0], [0.0, 0.5]])
@@ -62,14 +64,11 @@ def _orthogonalised(x: Any, steps: int, a: Any, b: Any, c: Any) -> Any:
 def _adam(beta_1: Any, beta_2: Any, epsilon: Any, ratio: Any) -> Rule:
     adam = scale_by_adam(beta_1, beta_2, epsilon).rule
 
-    def init(w: Any) -> MuonState:
-        return MuonState(m=jnp.zeros_like(w), v=jnp.zeros_like(w))
-
     def update(g: Any, s: MuonState, w: Any, t: Any) -> tuple[Any, MuonState]:
         direction, adams = adam.update(g, AdamState(s.m, s.v, None), w, t)
         return -t.learning_rate * ratio * direction, MuonState(adams.m, adams.v)
 
-    return leafwise(MuonState, init, update, emits_step=True)
+    return leafwise(MuonState, lambda w: MuonState(jnp.zeros_like(w), jnp.zeros_like(w)), update, emits_step=True)
 
 
 @optimizer("Muon", own_decay=("weight_decay", "adam_weight_decay"))
@@ -116,5 +115,4 @@ def muon(
         embedding = exclude_embeddings and "embedding" in path.lower()
         return matrix if w.ndim == 2 and not embedding and not listed(path) else rest
 
-    reads = matrix.reads_weights or rest.reads_weights
-    return dataclasses.replace(matrix, choose=choose, reads_weights=reads)
+    return dataclasses.replace(matrix, choose=choose, reads_weights=matrix.reads_weights or rest.reads_weights)

@@ -48,8 +48,10 @@ def scale_by_rmsprop(
             a = rho * s.a + (1 - rho) * g
             d = jnp.maximum(v - a * a, 0.0)
         step = t.learning_rate * g / (jnp.sqrt(d + epsilon) if epsilon_in_sqrt else jnp.sqrt(d) + epsilon)
-        m = None if plain else momentum * s.m + step
-        return -(step if plain else m), RMSpropState(v, m, a)
+        if plain:
+            return -step, RMSpropState(v, None, a)
+        m = momentum * s.m + step
+        return -m, RMSpropState(v, m, a)
 
     return leafwise(RMSpropState, init, update, emits_step=True)
 
