@@ -78,7 +78,7 @@ def stages(line: Pipeline) -> list[str]:
     return [*before, *([members.name] if isinstance(members, Foreign) else main), *after]
 
 
-def account(line: Pipeline, tree: Any, rows: Rows, within: str = "") -> int:
+def account(line: Pipeline, tree: Any, rows: Rows, within: str | None = None) -> int:
     """Enters what a line does to the parameters of a tree; the bytes that it keeps besides their slots.
 
     `within` is the rule of `by_path` that the tree is cut out by.
@@ -88,7 +88,7 @@ def account(line: Pipeline, tree: Any, rows: Rows, within: str = "") -> int:
             rows[path].rule.append(line.owner)
         return 0
     leaves = list(zip([rows[path] for path in trees.paths(tree)], trees.leaves(tree), strict=True))
-    dtype = trees.compute_dtype(*trees.leaves(tree))
+    dtype = trees.compute_dtype(*{w.dtype: w for _, w in leaves}.values())
     kept = jnp.dtype("int32").itemsize + (0 if line.rate is None else dtype.itemsize)
     for gate in line.gates:
         kept += _gate(gate, leaves)
@@ -98,7 +98,7 @@ def account(line: Pipeline, tree: Any, rows: Rows, within: str = "") -> int:
     return kept + (_members(line.members, tree, rows, within) if isinstance(line, Composite) else 0)
 
 
-def _members(members: Any, tree: Any, rows: Rows, within: str) -> int:
+def _members(members: Any, tree: Any, rows: Rows, within: str | None) -> int:
     if isinstance(members, Chain):
         return sum(account(tx.pipeline, tree, rows, within) for tx in members.txs)
     if isinstance(members, Foreign):
@@ -129,8 +129,8 @@ def _gate(gate: Any, leaves: Any) -> int:
     return _bytes(jax.eval_shape(gate.init, {}))
 
 
-def _part(line: Pipeline, part: Part, rule: Rule, leaves: Any, within: str) -> None:
-    clip = f"{part.recipe!r}" + (f" within {within!r}" if within and rule.measures else "")
+def _part(line: Pipeline, part: Part, rule: Rule, leaves: Any, within: str | None) -> None:
+    clip = f"{part.recipe!r}" + ("" if within is None or not rule.measures else f" within {within!r}")
     made: dict[Any, list[Slot]] = {}
     for row, w in leaves:
         chosen = rule.choose(row.path, w) if rule.choose else rule

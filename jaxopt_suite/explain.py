@@ -101,12 +101,12 @@ def _cells(p: Parameter) -> tuple[str, ...]:
 
 def explain(tx: Any, params: Any) -> Explanation:
     """What `tx`, an optimizer, a primitive or a composition, will do to each parameter; see `Optimizer.explain`."""
-    rows, structs = {}, []
+    rows, structs, called = {}, [], functools.cache(str)
     for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
         trees.check_leaf(tx.pipeline.owner, "parameter", path, w)
         structs.append(None if w is None else jax.ShapeDtypeStruct(jnp.shape(w), w.dtype))
         if w is not None:
-            rows[path] = Parameter(path, tuple(w.shape), str(w.dtype), _sharding(w))
+            rows[path] = Parameter(path, tuple(w.shape), called(w.dtype), _sharding(w))
     present = trees.like(params, [optax.MaskedNode() if w is None else w for w in structs])
     shared = account(tx.pipeline, present, rows)
     for row in rows.values():
