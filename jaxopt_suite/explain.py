@@ -260,8 +260,8 @@ def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield f"{inner}class_name", value.recipe.class_name
         for key, item in value.recipe.arguments.items():
             yield from _entries(f"{inner}{key}", item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+    elif isinstance(value, Mapping) or (isinstance(value, tuple) and any(map(has_recipe, value))):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _entries(f"{inner}{key}", item)
     else:
         yield (name, value) if name else ("class_name", "without a recipe")
