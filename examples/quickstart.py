@@ -47,7 +47,7 @@ def loss_fn(params):
 
 
 tx = jos.novograd(0.1, weight_decay=1e-3, exclude_from_weight_decay=["bias"], global_clipnorm=1.0)
-print(tx)
+print(tx.explain(params))
 
 
 # %%
