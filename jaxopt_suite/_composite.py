@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._arguments import show
+from jaxopt_suite._check import show
 from jaxopt_suite._leafwise import Pass
 from jaxopt_suite._pipeline import RULE, OptimizerState, Pipeline
 

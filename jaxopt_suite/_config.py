@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxopt_suite import _keras
-from jaxopt_suite._arguments import is_array, nearest, show
+from jaxopt_suite._check import is_array, nearest, show
 from jaxopt_suite._recipe import DEPTH, Recipe, has_recipe
 
 REGISTRY: dict[str, Callable] = {}

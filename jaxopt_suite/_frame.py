@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_suite._arguments import show, word_for
+from jaxopt_suite._arguments import word_for
+from jaxopt_suite._check import show
 from jaxopt_suite._config import Described, register
 from jaxopt_suite._leafwise import Rule
 from jaxopt_suite._pipeline import RULE, Gate, Part, Pipeline
@@ -181,8 +182,9 @@ def _dispatch(tx: Any, apply: bool, grads: Any, state: Any, params: Any, extra: 
 
     With a callable among the extra arguments, such as the loss of a line search, it runs as it is.
     """
-    recipe, extra = tx.update.recipe, extra if tx.update.pipeline.takes_extra else {}
-    compiles = recipe.arguments.get("jit_compile", True) and not recipe.holds_tracer()
+    line = tx.update.pipeline
+    extra = extra if line.takes_extra else {}
+    compiles = line.compiles and not tx.update.recipe.holds_tracer()
     run = _compiled if compiles and not _runs_as_it_is((grads, state, params, extra)) else _run
     return run(tx, apply, grads, state, params, extra)
 

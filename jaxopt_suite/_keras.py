@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxopt_suite._arguments import show
+from jaxopt_suite._check import show
 
 # keys that Keras writes beside the class name and the config
 WRITTEN = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")

@@ -45,7 +45,6 @@ class Rule:
       share: their next values, `share(scalars, xs, t) -> scalars`, before any array is updated.
       measures: whether `share` reads the arrays `xs`, so that the rules before must have run.
       choose: the rule for one parameter, `choose(path, w)`, where it is not the same for all.
-      weights: how Keras lists the slots: groups follow each other, the slots of one group alternate.
       final: the parameter to evaluate with, `final(slots, w)`, where it is not `w`.
       label: what `explain` calls it; the function that it is written in, where nothing else is declared.
       decay: the weight decay that `explain` shows, where it decays.
@@ -60,7 +59,6 @@ class Rule:
     share: Callable[[dict[str, Any], Sequence[Any], Step], dict[str, Any]] | None = None
     measures: bool = False
     choose: Callable[[str, Any], "Rule"] | None = None
-    weights: tuple[tuple[str, ...], ...] | None = None
     final: Callable[[Any, Any], Any] | None = None
     label: str = ""
     decay: Any = None

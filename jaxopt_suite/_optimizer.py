@@ -28,19 +28,17 @@ class Dialect:
     Attributes:
       cumulative_clips: whether several clips act one after the other, or are an error.
       zero_epsilon: what `epsilon=0` stands for.
-      grouped_weights: whether `get_weights` lists slot by slot, or parameter by parameter.
       decay_by_rate: whether weight decay is multiplied by the rate, or acts by itself as in TF Addons.
     """
 
     cumulative_clips: bool
     zero_epsilon: float
-    grouped_weights: bool
     decay_by_rate: bool
 
 
 DIALECTS = {
-    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, grouped_weights=False, decay_by_rate=True),
-    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, grouped_weights=True, decay_by_rate=False),
+    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, decay_by_rate=True),
+    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, decay_by_rate=False),
 }
 
 
@@ -100,7 +98,8 @@ def _line(body: Body, recipe: Recipe, own_decay: tuple[str, ...]) -> Pipeline:
 
     main(**arguments)  # a combination that the rule refuses is refused now, not in the first step
     part = Part(RULE, main, arguments, numbers_of(recipe.factory) - _OF_OTHER_STAGES)
-    line = Pipeline(owner, parts=(part,), rate=arguments.get("learning_rate"), decay=arguments["decay"])
+    rate, compiles = arguments.get("learning_rate"), arguments["jit_compile"]
+    line = Pipeline(owner, parts=(part,), rate=rate, decay=arguments["decay"], compiles=compiles)
     return line.insert(*(stage.pipeline for stage in _stages(arguments)))
 
 

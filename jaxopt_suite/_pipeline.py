@@ -106,6 +106,7 @@ class Pipeline:
       rate: the learning rate, None where there is none.
       decay: inverse-time decay of the rate.
       alone: whether this is a primitive, which emits a positive direction.
+      compiles: whether a step that is called outside of a trace runs as one compiled program.
       takes_extra: whether `update` uses further keyword arguments; those that nothing uses are dropped.
     """
 
@@ -115,6 +116,7 @@ class Pipeline:
     rate: Any = None
     decay: Any = None
     alone: bool = False
+    compiles: bool = True
     takes_extra: bool = False
 
     def insert(self, *others: "Pipeline") -> "Pipeline":

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_suite._arguments import Word, check, is_array, nearest, show, word_for
+from jaxopt_suite._arguments import word_for
+from jaxopt_suite._check import Word, check, is_array, nearest, show
 
 DEPTH = 64  # levels that an argument or a config may be nested
 LONGEST = 1000  # characters of a string in a config
@@ -267,8 +268,8 @@ def _complete_docstring(make: Callable, words: Mapping[str, Word]) -> None:
         if word is None or not word.says:
             continue
         default = "" if parameter.default is inspect.Parameter.empty else f" Default: `{parameter.default!r}`."
-        kind = {"patterns": "regexes", "flag": "bool"}.get(word.kind, word.kind)
-        bounds = f", {word.must}" if word.kind in ("number", "integer", "choice") else ""
+        kind = {"patterns": "regexes", "flag": "bool", "constant": "number"}.get(word.kind, word.kind)
+        bounds = f", {word.must}" if word.kind in ("number", "constant", "integer", "choice") else ""
         lines.append(f"    {name}: {kind}{bounds}: {word.says}{default}")
     if lines:
         doc = inspect.cleandoc(make.__doc__ or "")

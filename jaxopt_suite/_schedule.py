@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxopt_suite._arguments import is_array, show
+from jaxopt_suite._check import is_array, show
 from jaxopt_suite._config import Described, register
 from jaxopt_suite._frame import numbers_of
 from jaxopt_suite._recipe import Recipe, declare

@@ -14,7 +14,7 @@ import optax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._accounts import Parameter, account, stages
-from jaxopt_suite._arguments import show
+from jaxopt_suite._check import show
 from jaxopt_suite._recipe import freeze, has_recipe
 from jaxopt_suite._table import as_html, as_text, in_units
 

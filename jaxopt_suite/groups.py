@@ -7,7 +7,7 @@ from typing import Any
 
 import optax
 
-from jaxopt_suite._arguments import Word, check, nearest, show
+from jaxopt_suite._check import Word, check, nearest, show
 from jaxopt_suite._composite import Chain, Composite, Foreign, Frozen, Groups, takes_wide
 from jaxopt_suite._config import register
 from jaxopt_suite._frame import Optimizer, Transformation, assemble

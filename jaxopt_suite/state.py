@@ -14,9 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_suite import _hdf5
+from jaxopt_suite import _slots as slots
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._arguments import VOCABULARY, check, nearest, show
-from jaxopt_suite._pipeline import HeldRate, OptimizerState
+from jaxopt_suite._arguments import VOCABULARY
+from jaxopt_suite._check import check, nearest, show
+from jaxopt_suite._pipeline import HeldRate
 
 
 def iterations(state: Any, within: str | None = None) -> jax.Array:
@@ -28,15 +30,15 @@ def iterations(state: Any, within: str | None = None) -> jax.Array:
     >>> int(jos.state.iterations(state))
     1
     """
-    return _array(_find("iterations", state, within).count)
+    return slots.scalar(slots.find("iterations", state, within).count)
 
 
 def learning_rate(state: Any, within: str | None = None) -> jax.Array:
     """The rate that the state holds, or where a schedule rules it, the rate that was used last."""
-    rate = _find("learning_rate", state, within).learning_rate
+    rate = slots.find("learning_rate", state, within).learning_rate
     if rate is None:
         raise ValueError("learning_rate: this optimizer has no learning rate.")
-    return _array(rate.value)
+    return slots.scalar(rate.value)
 
 
 def set_learning_rate(state: Any, rate: Any, within: str | None = None) -> Any:
@@ -48,29 +50,29 @@ def set_learning_rate(state: Any, rate: Any, within: str | None = None) -> Any:
     >>> tx.update(jnp.array(1.0), state)[0]
     Array(-0.5, dtype=float32)
     """
-    ours = _find("set_learning_rate", state, within)
+    ours = slots.find("set_learning_rate", state, within)
     if not isinstance(ours.learning_rate, HeldRate):
         why = "has none" if ours.learning_rate is None else "is ruled by a schedule or an array"
         raise TypeError(f"set_learning_rate: the rate of this optimizer {why}, so that setting it would not act.")
     rate = check("set_learning_rate", "rate", rate, VOCABULARY["learning_rate"])
     if callable(rate):
         raise TypeError(f"set_learning_rate: rate must be a number or an array, got {show(rate)}.")
-    old = _array(ours.learning_rate.value)
+    old = slots.scalar(ours.learning_rate.value)
     new = jnp.asarray(rate).astype(old.dtype)
-    return _replace(state, ours, ours._replace(learning_rate=HeldRate(trees.like(ours.learning_rate.value, [new]))))
+    return slots.replace(state, ours, ours._replace(learning_rate=HeldRate(trees.like(ours.learning_rate.value, [new]))))
 
 
 def gradient_norm(state: Any, within: str | None = None) -> jax.Array:
     """The norm of all gradients before the last step's clipping; there must be a `global_clipnorm`."""
-    found = _fields(_find("gradient_norm", state, within)).get("gradient_norm")
+    found = slots.fields(slots.find("gradient_norm", state, within)).get("gradient_norm")
     if found is None:
         raise ValueError("gradient_norm: the norm is only kept where global_clipnorm is set.")
-    return _array(found)
+    return slots.scalar(found)
 
 
 def slot_names(state: Any, within: str | None = None) -> list[str]:
     """The names of the slots, in the order of the line: `["m", "v"]` for Adam."""
-    return list(_fields(_find("slot_names", state, within)))
+    return list(slots.fields(slots.find("slot_names", state, within)))
 
 
 def variables(state: Any, within: str | None = None) -> dict[str, jax.Array]:
@@ -80,21 +82,22 @@ def variables(state: Any, within: str | None = None) -> dict[str, jax.Array]:
     >>> list(jos.state.variables(jos.adam().init({"dense": {"bias": jnp.zeros(3)}})))
     ['count', 'learning_rate', 'm/dense/bias', 'v/dense/bias']
     """
-    return {name: array for name, array in _named(_find("variables", state, within))}
+    return {name: array for name, array in slots.named(slots.find("variables", state, within))}
 
 
 def get_slot(state: Any, path: str, name: str, within: str | None = None) -> jax.Array:
     """The slot `name` of the parameter at `path`, such as `get_slot(state, "dense/bias", "m")`."""
-    tree = _slot("get_slot", state, name, within)
-    return trees.leaves(tree)[_index("get_slot", tree, path)]
+    tree = slots.slot("get_slot", slots.find("get_slot", state, within), name)
+    return trees.leaves(tree)[slots.index("get_slot", tree, path)]
 
 
 def set_slot(state: Any, path: str, name: str, value: Any, within: str | None = None) -> Any:
     """The state with another value in one slot; its shape must fit, its dtype is kept."""
-    ours, tree = _find("set_slot", state, within), _slot("set_slot", state, name, within)
-    arrays, i = trees.leaves(tree), _index("set_slot", tree, path)
-    arrays[i] = _fitting("set_slot", f"{name}/{path}", value, arrays[i])
-    return _replace(state, ours, _with_fields(ours, {name: trees.like(tree, arrays)}))
+    ours = slots.find("set_slot", state, within)
+    tree = slots.slot("set_slot", ours, name)
+    arrays, i = trees.leaves(tree), slots.index("set_slot", tree, path)
+    arrays[i] = slots.fitting("set_slot", f"{name}/{path}", value, arrays[i])
+    return slots.replace(state, ours, slots.with_fields(ours, {name: trees.like(tree, arrays)}))
 
 
 def get_weights(state: Any, dialect: str = "keras", within: str | None = None) -> list[np.ndarray]:
@@ -108,22 +111,23 @@ def get_weights(state: Any, dialect: str = "keras", within: str | None = None) -
     >>> len(jos.state.get_weights(jos.rmsprop().init(params)))
     3
     """
-    ours = _find("get_weights", state, within)
-    return [np.asarray(_array(ours.count)), *(np.asarray(array) for *_, array in _ordered(ours, dialect))]
+    ours = slots.find("get_weights", state, within)
+    return [np.asarray(slots.scalar(ours.count)), *(np.asarray(array) for *_, array in slots.ordered(ours, dialect))]
 
 
 def set_weights(state: Any, weights: Sequence[Any], dialect: str = "keras", within: str | None = None) -> Any:
     """The state with the weights that `get_weights` gave for an optimizer of the same parameters."""
-    ours = _find("set_weights", state, within)
-    places = _ordered(ours, dialect)
+    ours = slots.find("set_weights", state, within)
+    places = slots.ordered(ours, dialect)
     if len(weights) != len(places) + 1:
         raise ValueError(f"set_weights: expected {len(places) + 1} weights (the count first), got {len(weights)}.")
-    fields = {name: trees.leaves(tree) for name, tree in _fields(ours).items()}
+    fields = {name: trees.leaves(tree) for name, tree in slots.fields(ours).items()}
+    named = {name: slots.labels(name, tree) for name, tree in slots.fields(ours).items()}
     for weight, (name, i, old) in zip(weights[1:], places, strict=True):
-        fields[name][i] = _fitting("set_weights", _label(ours, name, i), weight, old)
-    changed = {name: trees.like(_fields(ours)[name], arrays) for name, arrays in fields.items()}
-    count = _fitting("set_weights", "count", weights[0], _array(ours.count))
-    return _replace(state, ours, _with_fields(ours, changed)._replace(count=trees.like(ours.count, [count])))
+        fields[name][i] = slots.fitting("set_weights", named[name][i], weight, old)
+    changed = {name: trees.like(slots.fields(ours)[name], arrays) for name, arrays in fields.items()}
+    count = slots.fitting("set_weights", "count", weights[0], slots.scalar(ours.count))
+    return slots.replace(state, ours, slots.with_fields(ours, changed)._replace(count=trees.like(ours.count, [count])))
 
 
 def reset(state: Any, paths: str | Iterable[str], fresh: Any, within: str | None = None) -> Any:
@@ -133,18 +137,18 @@ def reset(state: Any, paths: str | Iterable[str], fresh: Any, within: str | None
       paths: a regex or several; `re.search` on a parameter's path.
       fresh: `tx.init(params)`: what a slot starts from is the optimizer's own (zeros, the parameter, ...).
     """
-    ours, new = _find("reset", state, within), _find("reset", fresh, within)
+    ours, new = slots.find("reset", state, within), slots.find("reset", fresh, within)
     patterns = [paths] if isinstance(paths, str) else list(paths)
-    all_paths = {path for tree in _fields(ours).values() for path in trees.paths(tree)}
+    all_paths = {path for tree in slots.fields(ours).values() for path in trees.paths(tree)}
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in all_paths):
             raise ValueError(f"reset: no parameter's path matches {pattern!r}.{nearest(pattern, all_paths)}")
     changed = {}
-    for (name, tree), fresh_tree in zip(_fields(ours).items(), _fields(new).values(), strict=True):
+    for (name, tree), fresh_tree in zip(slots.fields(ours).items(), slots.fields(new).values(), strict=True):
         rows = zip(trees.paths(tree), trees.leaves(tree), trees.leaves(fresh_tree), strict=True)
         picked = [b if any(re.search(p, path) for p in patterns) else a for path, a, b in rows]
         changed[name] = trees.like(tree, picked)
-    return _replace(state, ours, _with_fields(ours, changed))
+    return slots.replace(state, ours, slots.with_fields(ours, changed))
 
 
 def save_own_variables(state: Any, store: MutableMapping[str, Any], within: str | None = None) -> None:
@@ -176,142 +180,19 @@ def load_weights(state: Any, file: Any, within: str | None = None) -> Any:
     Raises:
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
     """
-    ours, held = _find("load_weights", state, within), _hdf5.read(file)
-    names = [name for name, _ in _named(ours)]
+    ours, held = slots.find("load_weights", state, within), _hdf5.read(file)
+    names = [name for name, _ in slots.named(ours)]
     for name in [*names, *held]:
         if name not in held or name not in names:
             raise ValueError(f"load_weights: {name!r} is only in the {'state' if name in names else 'file'}.")
-    new = {name: _fitting("load_weights", name, held[name], old) for name, old in _named(ours)}
-    wrong = next((name for name, old in _named(ours) if held[name].dtype != old.dtype), None)
+    new = {name: slots.fitting("load_weights", name, held[name], old) for name, old in slots.named(ours)}
+    wrong = next((name for name, old in slots.named(ours) if held[name].dtype != old.dtype), None)
     if wrong is not None:
         raise TypeError(f"load_weights: {wrong!r} is {held[wrong].dtype} in the file, {new[wrong].dtype} in the state.")
     changed = {}
-    for name, tree in _fields(ours).items():
-        arrays = trees.leaves(tree)
-        labels = [_label(ours, name, i) for i in range(len(arrays))]
-        changed[name] = trees.like(tree, [new.get(label) for label in labels])
-    loaded = _with_fields(ours, changed)._replace(count=trees.like(ours.count, [new["count"]]))
+    for name, tree in slots.fields(ours).items():
+        changed[name] = trees.like(tree, [new.get(label) for label in slots.labels(name, tree)])
+    loaded = slots.with_fields(ours, changed)._replace(count=trees.like(ours.count, [new["count"]]))
     if "learning_rate" in new:
         loaded = loaded._replace(learning_rate=HeldRate(trees.like(ours.learning_rate.value, [new["learning_rate"]])))
-    return _replace(state, ours, loaded)
-
-
-def _find(owner: str, state: Any, within: str | None) -> OptimizerState:
-    """Our state inside `state`; a primitive's counts only where there is no optimizer's."""
-    found = {
-        trees.path_name(path): node
-        for path, node in jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_ours)[0]
-        if _is_ours(node)
-    }
-    if not found:
-        raise ValueError(f"{owner}: there is no state of a jaxopt_suite optimizer in a {type(state).__name__}.")
-    if within is not None:
-        if within not in found:
-            raise ValueError(f"{owner}: no state of ours at {within!r}; there are {sorted(found)}.")
-        return found[within]
-    chosen = {place: node for place, node in found.items() if node.learning_rate is not None} or found
-    if len(chosen) > 1:
-        raise ValueError(f"{owner}: several optimizers are in this state; name one with within=, of {sorted(chosen)}.")
-    return next(iter(chosen.values()))
-
-
-def _is_ours(node: Any) -> bool:
-    return isinstance(node, OptimizerState)
-
-
-def _array(leaf: Any) -> Any:
-    """A scalar of the state; nnx keeps it in a Variable."""
-    return jax.tree.leaves(leaf)[0]
-
-
-def _replace(state: Any, old: OptimizerState, new: OptimizerState) -> Any:
-    return jax.tree.map(lambda node: new if node is old else node, state, is_leaf=_is_ours)
-
-
-def _places(ours: OptimizerState) -> list[tuple[str, int, str]]:
-    """`(unique name, stage, field)` of every slot; a name that two stages use is numbered from the second on."""
-    places: list[tuple[str, int, str]] = []
-    for i, stage in enumerate(ours.stages):
-        for field in stage._fields if stage is not None else ():
-            if getattr(stage, field) is not None:
-                used = sum(field == other for _, _, other in places)
-                places.append((f"{field}_{used}" if used else field, i, field))
-    return places
-
-
-def _fields(ours: OptimizerState) -> dict[str, Any]:
-    return {name: getattr(ours.stages[i], field) for name, i, field in _places(ours)}
-
-
-def _with_fields(ours: OptimizerState, changed: Mapping[str, Any]) -> OptimizerState:
-    stages = list(ours.stages)
-    for name, i, field in _places(ours):
-        if name in changed:
-            stages[i] = stages[i]._replace(**{field: changed[name]})
-    return ours._replace(stages=tuple(stages))
-
-
-def _named(ours: OptimizerState) -> Iterable[tuple[str, Any]]:
-    yield "count", _array(ours.count)
-    if isinstance(ours.learning_rate, HeldRate):
-        yield "learning_rate", _array(ours.learning_rate.value)
-    for name, tree in _fields(ours).items():
-        for i, array in enumerate(trees.leaves(tree)):
-            if array is not None:
-                yield _label(ours, name, i), array
-
-
-def _label(ours: OptimizerState, name: str, i: int) -> str:
-    path = trees.paths(_fields(ours)[name])[i]
-    return f"{name}/{path}" if path else name
-
-
-def _ordered(ours: OptimizerState, dialect: str) -> list[tuple[str, int, Any]]:
-    """`(slot, index, array)` in Keras's order: averages, accumulators, then the rule's groups of slots."""
-    check("get_weights", "dialect", dialect, VOCABULARY["dialect"])
-    fields, order = _fields(ours), []
-    for i in sorted(range(len(ours.stages)), key=lambda i: _rank(ours.stages[i])):
-        names = {field: name for name, stage, field in _places(ours) if stage == i}
-        for group in _groups(ours.stages[i], names, dialect):
-            columns = [(name, trees.leaves(fields[name])) for name in group]
-            for row in range(max(len(column) for _, column in columns)):
-                order += [(name, row, c[row]) for name, c in columns if row < len(c) and c[row] is not None]
-    return order
-
-
-def _rank(stage: Any) -> int:
-    return getattr(stage, "weights_rank", 2)
-
-
-def _groups(stage: Any, names: Mapping[str, str], dialect: str) -> list[list[str]]:
-    if dialect == "legacy":
-        groups = getattr(stage, "legacy_weights", tuple((field,) for field in names))
-    else:
-        groups = getattr(stage, "weights", (tuple(names),))
-    present = [[names[field] for field in group if field in names] for group in groups]
-    return [group for group in present if group]
-
-
-def _slot(owner: str, state: Any, name: str, within: str | None) -> Any:
-    fields = _fields(_find(owner, state, within))
-    if name not in fields:
-        raise ValueError(f"{owner}: there is no slot {name!r}; the slots are {list(fields)}.")
-    return fields[name]
-
-
-def _index(owner: str, tree: Any, path: str) -> int:
-    paths = trees.paths(tree)
-    if path not in paths:
-        raise ValueError(f"{owner}: there is no parameter at {path!r}.{nearest(path, paths)}")
-    return paths.index(path)
-
-
-def _fitting(owner: str, name: str, value: Any, old: Any) -> Any:
-    """`value` as an array like `old`, or a sentence."""
-    if jnp.shape(value) != old.shape:
-        raise ValueError(f"{owner}: {name!r} must have shape {old.shape}, got {jnp.shape(value)}.")
-    array = jnp.asarray(value)
-    if jnp.issubdtype(array.dtype, jnp.floating) != jnp.issubdtype(old.dtype, jnp.floating) and name != "count":
-        raise TypeError(f"{owner}: {name!r} must be {old.dtype}, got {array.dtype}.")
-    array = array.astype(old.dtype)
-    return array if isinstance(old, jax.core.Tracer) else jax.device_put(array, old.sharding)
+    return slots.replace(state, ours, loaded)

@@ -11,16 +11,7 @@ TEXT = PAGE.read_text()
 ROWS = [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in TEXT.splitlines() if "| `" in line]
 
 # what the published documentation of the optimizers and of their base class names
-DOCUMENTED = """
-learning_rate beta_1 beta_2 epsilon amsgrad name clipnorm clipvalue global_clipnorm lr decay weight_decay grad_averaging
-momentum nesterov schedule_decay mom_iter_max use_ema ema_momentum ema_overwrite_frequency jit_compile mesh
-iterations weights variables
-add_slot add_weight add_variable add_variable_from_reference aggregate_gradients apply_gradients build
-compute_gradients exclude_from_weight_decay finalize_variable_values from_config get_config get_gradients get_slot
-get_slot_names get_updates get_weights minimize set_weights save_weights save_weights_to_hdf5_group save_own_variables
-load_own_variables update_step clip_norm skip_gradients_aggregation experimental_aggregate_gradients grad_loss tape
-custom_objects var_list var_names overwrite
-""".split()
+DOCUMENTED = ["learning_rate", "beta_1", "beta_2", "epsilon", "amsgrad", "name", "clipnorm", "clipvalue", "global_clipnorm", "lr", "decay", "weight_decay", "grad_averaging", "momentum", "nesterov", "schedule_decay", "mom_iter_max", "use_ema", "ema_momentum", "ema_overwrite_frequency", "jit_compile", "mesh", "iterations", "weights", "variables", "add_slot", "add_weight", "add_variable", "add_variable_from_reference", "aggregate_gradients", "apply_gradients", "build", "compute_gradients", "exclude_from_weight_decay", "finalize_variable_values", "from_config", "get_config", "get_gradients", "get_slot", "get_slot_names", "get_updates", "get_weights", "minimize", "set_weights", "save_weights", "save_weights_to_hdf5_group", "save_own_variables", "load_own_variables", "update_step", "clip_norm", "skip_gradients_aggregation", "experimental_aggregate_gradients", "grad_loss", "tape", "custom_objects", "var_list", "var_names", "overwrite"]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxopt_suite._arguments import show
+from jaxopt_suite._check import show
 from jaxopt_suite._schedule import schedule
 from jaxopt_suite.schedules.decay import progress
 
