@@ -47,7 +47,7 @@ def scale_by_adabelief(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + ((jnp.square(g - m) - s.v) * (1 - beta_2) + epsilon)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
-        used = vhat if amsgrad else v
+        used: Any = vhat if amsgrad else v
         if rectify:
             u = rectified(m, used, beta_1, beta_2, epsilon, sma_threshold, t)
         else:

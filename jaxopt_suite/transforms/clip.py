@@ -37,7 +37,8 @@ def clip_by_norm(clipnorm: Any) -> Rule:
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.clip_by_norm(1.0)
-    >>> tx.update({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}, tx.init({"a": jnp.zeros(2), "b": jnp.zeros(1)}))[0]
+    >>> grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}
+    >>> tx.update(grads, tx.init(grads))[0]
     {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
     """
 
