@@ -123,13 +123,12 @@ def test_hyperparameters_may_be_schedules_and_arrays(row):
         for name, p in params_of(row).items()
         if word_for(name, p.default).kind == "number" and isinstance(fixed.get(name, p.default), float) and name not in row.static
     ]
+    values = {name: fixed.get(name, params_of(row)[name].default) for name in numbers}
     want, _ = steps(row.build(), params, grads, 3)
-    for name in numbers:
-        value = fixed.get(name, params_of(row)[name].default)
-        scheduled, _ = steps(row.build(**{name: lambda step, v=value: jnp.float32(v)}), params, grads, 3)
-        same(scheduled, want, 2e-4)
-        array, _ = steps(row.build(**{name: jnp.float32(value)}), params, grads, 3)
-        same(array, want, 2e-4)
+    scheduled = {name: lambda step, value=value: jnp.float32(value) for name, value in values.items()}
+    same(steps(row.build(**scheduled), params, grads, 3)[0], want, 2e-4)
+    arrays = {name: jnp.float32(value) for name, value in values.items()}
+    same(steps(row.build(**arrays), params, grads, 3)[0], want, 2e-4)
 
 
 @rows("aggregation")

@@ -4,6 +4,7 @@ import inspect
 import json
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,7 +79,7 @@ def steps(tx, params, grads, n=4):
 
 def same(a, b, tolerance=1e-6):
     """Two trees agree; arrays that differ in the last bits of large sums do too."""
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+    chex.assert_trees_all_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("row", "variant"), RECORDED, ids=case_name)
