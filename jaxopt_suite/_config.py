@@ -195,8 +195,7 @@ def lookup(name: Any, custom: Mapping[str, Any], owner: str) -> Callable:
     key = plain.lower()
     make = REGISTRY.get(key) or REGISTRY.get(key.replace("_", ""))
     if make is None:
-        names = [known.class_name for known in REGISTRY.values()]
-        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(plain, names)}")
+        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(plain.lower(), REGISTRY)}")
     if package not in ("", "Addons"):
         raise ValueError(f"{owner}: {show(name)} is of another package: pass it in custom_objects.")
     return make
