@@ -1,9 +1,15 @@
 """Where a rule departs from Keras on purpose, so that it stays finite."""
 
+import decimal
+
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxopt_suite as jos
+from jaxopt_suite._leafwise import Step
+from jaxopt_suite.optimizers._rectified import sma_length
 
 
 def test_a_variance_that_rounding_makes_negative_counts_as_zero():
@@ -22,3 +28,52 @@ def test_a_row_and_a_column_without_gradients_do_not_underflow():
         w, state = tx.apply_gradients(jnp.array([[1.0, 0.0], [0.0, 0.0]]), state, w)
     assert float(w[0, 0]) < 1
     np.testing.assert_array_equal(w.ravel()[1:], 1)
+
+
+def test_the_rectification_length_does_not_cancel():
+    for beta_2, count in (("0.999", 6), ("0.9999", 5), ("0.9999", 3000), ("0.9", 10**6)):
+        t = Step(jnp.float32(count), jnp.float32(1.0), jnp.int32(count))
+        q = decimal.Decimal(beta_2)
+        exact = 2 / (1 - q) - 1 - 2 * count * q**count / (1 - q**count)
+        np.testing.assert_allclose(sma_length(float(beta_2), t)[0], float(exact), rtol=3e-6)
+
+
+def test_an_entry_without_a_gradient_stays_at_an_empty_accumulator():
+    tx, w = jos.proximal_adagrad(0.1, initial_accumulator_value=0.0, l1_regularization_strength=0.1), jnp.ones(2)
+    w, _ = tx.apply_gradients(jnp.array([0.0, 1.0]), tx.init(w), w)
+    np.testing.assert_allclose(w, [1.0, 0.89], rtol=1e-6)
+
+
+def test_an_average_without_snapshots_is_that_of_the_initial_parameters():
+    tx, w = jos.swa(jos.sgd(1.0), start_averaging=5), jnp.float32(3.0)
+    after, state = tx.apply_gradients(jnp.float32(1.0), tx.init(w), w)
+    assert float(tx.finalize_variable_values(state, after)) == 3.0
+
+
+def test_wrapped_optimizers_clip():
+    for wrap in (jos.lookahead, jos.moving_average, jos.swa, jos.loss_scale):
+        tx = wrap(jos.sgd(1.0, clipvalue=0.5))
+        g = jnp.float32(2.0) * tx.scale_loss(jnp.float32(1.0), tx.init(jnp.float32(0.0)))
+        assert float(tx.apply_gradients(g, tx.init(g), g)[0] - g) == -0.5
+
+
+def test_the_rate_of_a_conditional_gradient_may_be_a_schedule():
+    tx = jos.conditional_gradient(jos.schedules.piecewise_constant_decay([0], [0.5, 1.0]), lambda_=10.0)
+    w, state = jnp.ones(1), tx.init(jnp.ones(1))
+    for _ in range(3):  # a rate of 1 stands still
+        w, state = tx.apply_gradients(jnp.ones(1), state, w)
+        np.testing.assert_allclose(w, [-4.5], rtol=1e-6)
+
+
+def test_a_nuclear_ball_has_no_room_for_a_convolution():
+    tx, w = jos.conditional_gradient(0.9, ord="nuclear"), {"conv": {"kernel": jnp.ones((2, 2, 3, 4))}}
+    with pytest.raises(ValueError, match=r"parameter at 'conv/kernel' has shape \(2, 2, 3, 4\)"):
+        tx.update(w, tx.init(w), w)
+
+
+def test_clip_norm_of_the_old_fork():
+    g = jnp.array([3.0, 4.0])
+    for c, n, want in ((2.5, 5.0, 0.5), (5.0, 5.0, 1.0), (9.0, 5.0, 1.0), (0.0, 5.0, 1.0), (-1.0, 5.0, 1.0)):
+        np.testing.assert_allclose(jos.transforms.clip_norm(g, c, n), want * g)
+        np.testing.assert_allclose(jax.jit(jos.transforms.clip_norm)(g, jnp.float32(c), jnp.float32(n)), want * g)
+    assert jos.transforms.clip_norm(jnp.ones(1, jnp.bfloat16), 1.0, jnp.float32(2.0)).dtype == jnp.bfloat16

@@ -20,21 +20,20 @@ def rectified(m: Any, v: Any, beta_1: Any, beta_2: Any, epsilon: Any, sma_thresh
 
 
 def sma_length(beta_2: Any, t: Any) -> tuple[Any, Any]:
-    """The length of the moving average of the squares, `s_inf - 2 t beta_2^t / (1 - beta_2^t)`, and `s_inf`.
+    """The length of the moving average of the squares, `s_t = s - 2 t / (e^(x t) - 1)`, and `s`.
 
-    In float32 this difference of large numbers loses four digits at `beta_2 = 0.999`. With `beta_2 = e^-x` it is
-    `t + (h(x) - h(x t)) 2 / x`, where nothing cancels.
+    Here `beta_2 = e^-x`. At first this is a small difference of large numbers, which in float32 loses four digits
+    at `beta_2 = 0.999`; there it is `t + (h(x) - h(x t)) 2 / x`, where nothing cancels.
     """
     x = -math.log(max(beta_2, 1e-30)) if isinstance(beta_2, float) else -jnp.log(jnp.maximum(beta_2, 1e-30))
-    one = jnp.ones_like(t.count)
-    return t.count + (_h(x * one) - _h(x * t.count)) * (2 / x), 2 / (1 - beta_2) - 1
+    s_inf, xt = 2 / (1 - beta_2) - 1, x * t.count
+    return jnp.where(xt < 0.25, t.count + (_h(x) - _h(xt)) * (2 / x), s_inf - 2 * t.count / jnp.expm1(xt)), s_inf
 
 
 def _h(x: Any) -> Any:
-    """`x / (e^x - 1) - 1 + x / 2`, for small `x` by its series in the Bernoulli numbers."""
-    x2 = jnp.minimum(x, 1) ** 2
-    series = x2 * (1 / 12 - x2 * (1 / 720 - x2 * (1 / 30240 - x2 * (1 / 1209600 - x2 / 47900160))))
-    return jnp.where(x < 1, series, x / jnp.expm1(x) - 1 + x / 2)
+    """`x / (e^x - 1) - 1 + x / 2` for small `x`, by its series in the Bernoulli numbers."""
+    x2 = x * x
+    return x2 * (1 / 12 - x2 * (1 / 720 - x2 * (1 / 30240 - x2 * (1 / 1209600 - x2 / 47900160))))
 
 
 def warm_up(owner: str, total_steps: int, warmup_proportion: Any, min_lr: Any) -> Callable[[Any], Any]:
