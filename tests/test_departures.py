@@ -1,4 +1,4 @@
-"""Where a rule departs from Keras on purpose, so that it stays finite."""
+"""Where a rule departs from its original on purpose."""
 
 import decimal
 
