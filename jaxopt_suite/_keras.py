@@ -8,7 +8,7 @@ from jaxopt_suite._check import show
 # keys that Keras writes beside the class name and the config
 WRITTEN = ("module", "registered_name", "build_config", "compile_config", "shared_object_id")
 
-_PACKAGES = ("keras", "tf_keras", "tensorflow_addons", "builtins")
+_PACKAGES = ("keras", "tf_keras", "tensorflow_addons")
 _LEGACY = ("keras.optimizers.legacy", "keras.src.optimizers.legacy", "tensorflow_addons")
 
 
@@ -20,7 +20,7 @@ def written_by(owner: str, data: Mapping[str, Any]) -> str:
     if any((data.get(key) or "").startswith("Addons>") for key in ("class_name", "registered_name")):
         return "tensorflow_addons"
     module = data.get("module") or ""
-    if module and module.partition(".")[0] not in _PACKAGES:
+    if module not in ("", "builtins") and module.partition(".")[0] not in _PACKAGES:
         raise ValueError(f"{owner}: the module {show(module)} is not Keras's: give its class in custom_objects.")
     return module.removeprefix("tf_")
 
