@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxopt_suite import _keras
 from jaxopt_suite._check import is_array, nearest, show
-from jaxopt_suite._recipe import DEPTH, Recipe, has_recipe
+from jaxopt_suite._recipe import DEPTH, Recipe, check_keys, has_recipe
 
 REGISTRY: dict[str, Callable] = {}
 
@@ -143,9 +143,7 @@ def _decode(owner: str, data: Any, custom: Mapping[str, Any], depth: int) -> Any
     if isinstance(data, (list, tuple)) and not has_recipe(data):
         return [_decode(owner, item, custom, depth + 1) for item in data]
     if isinstance(data, Mapping):
-        wrong = next((key for key in data if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise TypeError(f"{owner}: the keys of a config must be strings, got {show(wrong)}.")
+        check_keys(owner, "a config", data)
         if "class_name" in data:
             return _object(owner, data, custom, depth)
         return {key: _decode(owner, item, custom, depth + 1) for key, item in data.items()}

@@ -212,10 +212,15 @@ def _spread(owner: str, signature: inspect.Signature, arguments: Mapping[str, An
 def _all_of(kind: Any, called: str, owner: str, name: str, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{owner}: {name} must be {called}, got {show(value)}.")
-    wrong = next((key for key in value if not isinstance(key, str)), None) if kind is Mapping else None
-    if wrong is not None:
-        raise TypeError(f"{owner}: the keys of {name} must be strings, got {show(wrong)}.")
+    if kind is Mapping:
+        check_keys(owner, name, value)
     return value
+
+
+def check_keys(owner: str, what: str, mapping: Mapping[Any, Any]) -> None:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"{owner}: the keys of {what} must be strings, got {show(key)}.")
 
 
 def _checked(
