@@ -147,7 +147,7 @@ class Groups:
         if bare:
             more = f" and {len(bare) - 8} more" if len(bare) > 8 else ""
             raise ValueError(f"by_path: no rule covers {', '.join(map(repr, bare[:8]))}{more}.")
-        return found
+        return [i for i in found if i is not None]
 
     def check(self, paths: Sequence[str]) -> list[int]:
         """The group of each parameter; a group without parameters is an error too."""

@@ -3,11 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.core import Tracer
 
 from jaxopt_suite._arguments import word_for
 from jaxopt_suite._check import show
@@ -24,11 +25,11 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
 
     @property
     def recipe(self) -> Recipe:
-        return self.update.recipe
+        return cast(Any, self.update).recipe
 
     @property
     def pipeline(self) -> Pipeline:
-        return self.update.pipeline
+        return cast(Any, self.update).pipeline
 
     @property
     def rule(self) -> Rule:
@@ -190,7 +191,7 @@ def _dispatch(tx: Any, apply: bool, grads: Any, state: Any, params: Any, extra: 
 
 
 def _runs_as_it_is(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) or callable(leaf) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) or callable(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def numbers_of(factory: Callable) -> frozenset[str]:
@@ -199,13 +200,13 @@ def numbers_of(factory: Callable) -> frozenset[str]:
     return frozenset(p.name for p in parameters if word_for(p.name, p.default).kind == "number")
 
 
-def transform(place: int = RULE) -> Callable[[Callable[..., Rule | Gate]], Callable[..., Transformation]]:
+def transform(place: int = RULE) -> Callable[[Callable[..., Any]], Callable[..., Transformation]]:
     """Declares a primitive: the body's signature is its config, and it returns its rule or its gate.
 
     `place` is where its rule stands in an optimizer's line.
     """
 
-    def declared(body: Callable[..., Rule | Gate]) -> Callable[..., Transformation]:
+    def declared(body: Callable[..., Any]) -> Callable[..., Transformation]:
         def build(recipe: Recipe) -> Transformation:
             made = body(**recipe.arguments)
             if isinstance(made, Gate):

@@ -82,10 +82,9 @@ def init_slots(rule: Rule, params: Any, dtype: Any) -> Any:
     """The state of a rule: its NamedTuple, each slot a tree of the parameters' shape."""
     if rule.slots is None:
         return None
-    ws, names = trees.leaves(params), trees.paths(params) if rule.choose else None
-    made = []
-    for i, w in enumerate(ws):
-        chosen = rule.choose(names[i], w) if names is not None and w is not None else rule
+    made, choose = [], rule.choose or (lambda path, w: rule)
+    for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
+        chosen = rule if w is None else choose(path, w)
         made.append(None if w is None else chosen.init(jnp.asarray(w, trees.compute_dtype(w))))
     known = next((m for m in made if m is not None), None)
     if known is None:  # no parameters at all: the slots that exist are still to be known
@@ -105,10 +104,10 @@ def evaluate(rule: Rule, slots: Any, params: Any) -> Any:
     """The parameters to evaluate with, by a rule's `final`."""
     fields = {name: tree for name, tree in slots._asdict().items() if name not in rule.shared and tree is not None}
     columns = {name: trees.leaves(tree) for name, tree in fields.items()}
-    out = []
+    out, final = [], rule.final or (lambda row, w: w)
     for i, w in enumerate(trees.leaves(params)):
         row = slots._replace(**{name: column[i] for name, column in columns.items()})
-        out.append(None if w is None else rule.final(row, w).astype(w.dtype))
+        out.append(None if w is None else final(row, w).astype(w.dtype))
     return trees.like(params, out)
 
 
@@ -191,7 +190,8 @@ class _Table:
     def __init__(self, walk: Pass, rule: Rule, state: Any):
         self.walk, self.rule, self.old = walk, rule, state
         fields = [] if state is None else zip(state._fields, state, strict=True)
-        self.columns = {name: trees.leaves(tree) for name, tree in fields if name not in rule.shared and tree is not None}
+        kept = {name: tree for name, tree in fields if name not in rule.shared and tree is not None}
+        self.columns = {name: trees.leaves(tree) for name, tree in kept.items()}
         for name, column in self.columns.items():
             if len(column) != len(walk.xs):
                 raise ValueError(

@@ -62,7 +62,7 @@ class Gate:
 
     place: int
     init: Callable[[Any], Any]
-    update: Callable[[Any, Any], tuple[Any, Callable[[], Any], Callable[[], Any] | None]]
+    update: Callable[[Any, Any], tuple[Any, Callable[[], Any], Any]]
     scale: Callable[[Any], Any] | None = None
     recipe: Any = None
 

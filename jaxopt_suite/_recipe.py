@@ -9,9 +9,9 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxopt_suite._arguments import word_for
 from jaxopt_suite._check import Word, check, is_array, nearest, show
@@ -67,7 +67,7 @@ class Recipe:
         self.arguments = arguments
         self._key = (factory, freeze(arguments))
         self._hash = hash(self._key)
-        self._traced = any(isinstance(value, jax.core.Tracer) for value in _parts(arguments))
+        self._traced = any(isinstance(value, Tracer) for value in _parts(arguments))
 
     @property
     def class_name(self) -> str:
@@ -153,9 +153,10 @@ def declare(
         bound.apply_defaults()
         return _checked(owner, bound.arguments, words, signature)
 
-    @functools.wraps(body)
-    def make(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         return assemble(Recipe(make, bind(args, kwargs)))
+
+    make: Any = functools.wraps(body)(call)
 
     def remake(arguments: Mapping[str, Any]) -> Any:
         positional, keywords = _spread(owner, signature, arguments)

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._arguments import VOCABULARY
@@ -132,5 +133,5 @@ def fitting(owner: str, name: str, value: Any, old: Any) -> Any:
     if jnp.issubdtype(array.dtype, jnp.floating) != jnp.issubdtype(old.dtype, jnp.floating) and name != "count":
         raise TypeError(f"{owner}: {name!r} must be {old.dtype}, got {array.dtype}.")
     array = array.astype(old.dtype)
-    concrete = isinstance(old, jax.Array) and not isinstance(old, jax.core.Tracer)
+    concrete = isinstance(old, jax.Array) and not isinstance(old, Tracer)
     return jax.device_put(array, old.sharding) if concrete else array

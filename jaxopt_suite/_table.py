@@ -26,7 +26,7 @@ def _filled(header: Sequence[str], rows: Rows) -> tuple[list[str], list[list[str
     return [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
 
 
-def in_units(n: int) -> str:
+def in_units(n: float) -> str:
     """Bytes, as one reads them."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if n < 1024 or unit == "GiB":

@@ -61,8 +61,9 @@ def check_trees(owner: str, grads: Any, params: Any) -> None:
     if w_leaves is not None and not _aligned(grads, params):
         _refuse_tree(owner, grads, params)
     names = None
+    g: Any
     for i, g in enumerate(g_leaves):
-        w = w_leaves[i] if w_leaves is not None else None
+        w: Any = w_leaves[i] if w_leaves is not None else None
         same = g is None or w is None or jnp.shape(g) == jnp.shape(w)
         floating = all(x is None or jnp.issubdtype(getattr(x, "dtype", int), jnp.floating) for x in (g, w))
         if same and floating and not (w_leaves is not None and w is None and g is not None):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._accounts import Parameter, account, stages
@@ -115,7 +116,7 @@ def explain(tx: Any, params: Any) -> Explanation:
 
 
 def _sharding(w: Any) -> str:
-    sharding = None if isinstance(w, jax.core.Tracer) else getattr(w, "sharding", None)
+    sharding = None if isinstance(w, Tracer) else getattr(w, "sharding", None)
     return str(sharding.spec) if isinstance(sharding, jax.sharding.NamedSharding) else ""
 
 
@@ -250,7 +251,8 @@ def _recipe_differences(tx_a: Any, tx_b: Any) -> Iterator[tuple[str, str, str]]:
     a, b = dict(_entries("", tx_a)), dict(_entries("", tx_b))
     for name in {**a, **b}:
         if name not in a or name not in b or freeze(a[name]) != freeze(b[name]):
-            yield name, *(show(side[name]) if name in side else "" for side in (a, b))
+            first, second = (show(side[name]) if name in side else "" for side in (a, b))
+            yield name, first, second
 
 
 def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -141,7 +141,7 @@ def _factory(name: str) -> Callable[..., Any]:
     """The public function of that name in `optax` or `optax.contrib`; nothing else can be reached."""
     place, _, last = name.rpartition(".")
     module = {"": optax, "contrib": optax.contrib}.get(place)
-    found = vars(module).get(last) if module is not None and not last.startswith("_") else None
+    found: Any = vars(module).get(last) if module is not None and not last.startswith("_") else None
     if not _makes_transformations(found):
         public = {**vars(optax), **{f"contrib.{key}": value for key, value in vars(optax.contrib).items()}}
         names = [key for key, value in public.items() if not key.startswith("_") and _makes_transformations(value)]

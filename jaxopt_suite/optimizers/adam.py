@@ -35,7 +35,7 @@ def scale_by_adam(beta_1: Any = 0.9, beta_2: Any = 0.999, epsilon: Any = 1e-7, *
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
         alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
-        return alpha * m / (jnp.sqrt(vhat if amsgrad else v) + epsilon), AdamState(m, v, vhat)
+        return alpha * m / (jnp.sqrt(v if vhat is None else vhat) + epsilon), AdamState(m, v, vhat)
 
     return leafwise(AdamState, init, update)
 

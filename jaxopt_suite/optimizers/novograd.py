@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 
-from jaxopt_suite._arguments import Common
+from jaxopt_suite._arguments import CommonBesidesDecay
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -43,7 +43,7 @@ def scale_by_novograd(
         g2 = jnp.sum(g * g)
         v = jnp.where(first, g2, beta_2 * s.v + (1 - beta_2) * g2)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
-        u = g / (jnp.sqrt(vhat if amsgrad else v) + epsilon)
+        u = g / (jnp.sqrt(v if vhat is None else vhat) + epsilon)
         u = u + weight_decay * w
         if grad_averaging:
             u = u * jnp.where(first, 1.0, 1 - beta_1)
@@ -62,7 +62,7 @@ def novograd(
     weight_decay: Any = 0.0,
     grad_averaging: bool = False,
     amsgrad: bool = False,
-    **common: Unpack[Common],
+    **common: Unpack[CommonBesidesDecay],
 ) -> Transformation:
     """NovoGrad: layer-wise normalised gradients with momentum and decoupled weight decay.
 
