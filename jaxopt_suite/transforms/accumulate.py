@@ -10,7 +10,7 @@ from jaxopt_suite._pipeline import ACCUMULATE, Gate
 
 
 class AccumulatorState(NamedTuple):
-    """The sum of the gradients since the last step, and how many there are."""
+    """The sum of the gradients of a cycle, and how many of the next step's there are."""
 
     micro_step: Any
     accumulator: Any
@@ -38,21 +38,26 @@ def accumulate(gradient_accumulation_steps: int) -> Gate:
 
     def update(grads: Any, state: AccumulatorState) -> tuple[Any, Any, Any]:
         held, arrived = trees.leaves(state.accumulator), trees.leaves(grads)
-        pairs = list(zip(held, arrived, strict=True))
 
         def total(a: Any, g: Any) -> Any:
-            return a if g is None or a is None else a + g.astype(a.dtype)
+            if a is None:
+                return None
+            a = jnp.where(state.micro_step == 0, jnp.zeros_like(a), a)
+            return a if g is None else a + g.astype(a.dtype)
+
+        # Added up in front of the branches, and begun anew in the next micro-step, not behind the boundary: so both
+        # branches hand the sums on as they are, and XLA adds to them in place.
+        sums = list(map(total, held, arrived))
 
         def passed() -> tuple[Any, AccumulatorState]:
-            means = [None if g is None else total(a, g) / n for a, g in pairs]
-            zeros = [None if a is None else jnp.zeros_like(a) for a in held]
-            return trees.like(grads, means), state._replace(
-                micro_step=jnp.zeros_like(state.micro_step), accumulator=trees.like(state.accumulator, zeros)
-            )
+            means = [None if g is None else s / n for s, g in zip(sums, arrived, strict=True)]
+            return trees.like(grads, means), counted(jnp.zeros_like(state.micro_step))
 
         def hold() -> AccumulatorState:
-            sums = trees.like(state.accumulator, [total(a, g) for a, g in pairs])
-            return AccumulatorState(state.micro_step + 1, sums)
+            return counted(state.micro_step + 1)
+
+        def counted(micro_step: Any) -> AccumulatorState:
+            return AccumulatorState(micro_step, trees.like(state.accumulator, sums))
 
         return state.micro_step == n - 1, passed, hold
 
