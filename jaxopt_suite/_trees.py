@@ -61,10 +61,10 @@ def check_trees(owner: str, grads: Any, params: Any) -> None:
     if w_leaves is not None and not _aligned(grads, params):
         _refuse_tree(owner, grads, params)
     names = None
-    g: Any
     for i, g in enumerate(g_leaves):
-        w: Any = w_leaves[i] if w_leaves is not None else None
-        same = g is None or w is None or jnp.shape(g) == jnp.shape(w)
+        w = w_leaves[i] if w_leaves is not None else None
+        shapes = [jnp.shape(x) for x in (g, w) if x is not None]
+        same = len({*shapes}) <= 1
         floating = all(x is None or jnp.issubdtype(getattr(x, "dtype", int), jnp.floating) for x in (g, w))
         if same and floating and not (w_leaves is not None and w is None and g is not None):
             continue
@@ -73,9 +73,7 @@ def check_trees(owner: str, grads: Any, params: Any) -> None:
         check_leaf(owner, "parameter", names[i], w)
         if w is None:
             raise ValueError(f"{owner}: there is a gradient at {names[i]!r}, but no parameter.")
-        raise ValueError(
-            f"{owner}: the gradient at {names[i]!r} has shape {jnp.shape(g)}, its parameter has {jnp.shape(w)}."
-        )
+        raise ValueError(f"{owner}: the gradient at {names[i]!r} has shape {shapes[0]}, its parameter has {shapes[1]}.")
     if g_leaves and all(g is None for g in g_leaves):
         raise ValueError(f"{owner}: no gradients provided for any parameter: all of them are None.")
 
