@@ -15,6 +15,7 @@ UNREAD = 16  # bytes of scalars that are only written, such as a recorded rate: 
 
 # common arguments that need room, and why
 NEED_ROOM = {
+    ("gradient_accumulation_steps", "global_clipnorm"): "XLA:CPU stores the mean, a quotient, between norm and use",
     ("ema_overwrite_frequency",): "the step is stored: the average and the new parameter are both made from it",
     ("clipvalue", "clipnorm"): "XLA:CPU stores what is clamped by constants before it sums it",
     ("clipvalue", "global_clipnorm"): "XLA:CPU stores what is clamped by constants before it sums it",
