@@ -140,7 +140,9 @@ VOCABULARY: dict[str, Word] = {
     "decay": _natural("divide the rate by `1 + decay * step`.", optional=True),
     "jit_compile": _flag("run a step that is called outside `jit` as one compiled program."),
     "dialect": _choice("keras", "legacy", says="whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10."),
-    "rules": Word("rules", "a dict from regular expressions to optimizers", "regexes (`re.search` on a path), in order."),
+    "rules": Word(
+        "rules", "a dict from regular expressions to optimizers", "regexes (`re.search` on a path), in order."
+    ),
     "members": Word("any", "", "optimizers, primitives and compositions of this library."),
     "arguments": Word("any", "", "arguments of the factory, by name."),
     "factory": Word("text", "a string of at most 1000 characters", "name in `optax`.", lambda x: len(x) <= 1000),

@@ -199,9 +199,7 @@ def lookup(name: Any, custom: Mapping[str, Any], owner: str) -> Callable:
     return make
 
 
-def _from_config(
-    make: Callable, config: Any, custom: Any, depth: int = 0, module: str = ""
-) -> Any:
+def _from_config(make: Callable, config: Any, custom: Any, depth: int = 0, module: str = "") -> Any:
     owner = make.__name__
     if not isinstance(config, Mapping):
         raise TypeError(f"{owner}: a config must be a dict, got {show(config)}.")

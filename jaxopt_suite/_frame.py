@@ -111,9 +111,7 @@ class Optimizer(Transformation):
         self, loss_fn: Callable, state: Any, params: Any, *args: Any, has_aux: bool = False, grad_loss: Any = None
     ) -> tuple[Any, Any, Any]:
         """`(params, state, loss)` after one step on `loss_fn(params, *args)`; with `has_aux`, `(loss, aux)`."""
-        out, grads = self.compute_gradients(
-            loss_fn, params, *args, has_aux=has_aux, grad_loss=grad_loss, state=state
-        )
+        out, grads = self.compute_gradients(loss_fn, params, *args, has_aux=has_aux, grad_loss=grad_loss, state=state)
         params, state = self.apply_gradients(grads, state, params)
         return params, state, out
 
@@ -122,9 +120,7 @@ class Optimizer(Transformation):
         average = self.pipeline.average(state, params)
         return params if average is None else average
 
-    def exclude_from_weight_decay(
-        self, var_list: Iterable[str] = (), var_names: Iterable[str] = ()
-    ) -> "Optimizer":
+    def exclude_from_weight_decay(self, var_list: Iterable[str] = (), var_names: Iterable[str] = ()) -> "Optimizer":
         """A new optimizer that does not decay some parameters, in place of those it excluded before.
 
         Of a composition or a wrapper, all members that can decay exclude them.

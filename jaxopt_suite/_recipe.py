@@ -143,7 +143,7 @@ def declare(
         for alias, name in aliases.items():
             if (value := kwargs.pop(alias, None)) is not None:
                 if name in kwargs or name in signature.bind_partial(*args).arguments:
-                    raise TypeError(f"{owner}: {alias} is the old name of {name}; give one of them, not both.")
+                    raise TypeError(f"{owner}: {alias} is another name of {name}; give one of them, not both.")
                 kwargs[name] = value
         _refuse_unknown(owner, kwargs, signature)
         try:

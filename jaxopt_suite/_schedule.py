@@ -49,9 +49,7 @@ def schedule(class_name: str, *, exact: bool = False) -> Callable[[Callable[...,
     """
 
     def declared(body: Callable[..., Callable]) -> Callable[..., Schedule]:
-        return register(
-            declare(class_name, body, lambda recipe: Schedule(recipe, body(**_constants(recipe)), exact))
-        )
+        return register(declare(class_name, body, lambda recipe: Schedule(recipe, body(**_constants(recipe)), exact)))
 
     return declared
 

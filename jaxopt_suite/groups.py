@@ -124,9 +124,7 @@ def from_optax(factory: str, /, **arguments: Any) -> Pipeline:
     if not isinstance(tx, optax.GradientTransformation):
         raise TypeError(f"from_optax: optax.{factory} makes no GradientTransformation, but {show(tx)}.")
     member = Foreign(f"optax.{factory}", tx, {**defaults, **arguments})
-    return Composite(
-        "from_optax", takes_extra=isinstance(tx, optax.GradientTransformationExtraArgs), members=member
-    )
+    return Composite("from_optax", takes_extra=isinstance(tx, optax.GradientTransformationExtraArgs), members=member)
 
 
 def _check_member(owner: str, place: str, tx: Any) -> None:

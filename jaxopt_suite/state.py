@@ -59,7 +59,9 @@ def set_learning_rate(state: Any, rate: Any, within: str | None = None) -> Any:
         raise TypeError(f"set_learning_rate: rate must be a number or an array, got {show(rate)}.")
     old = slots.scalar(ours.learning_rate.value)
     new = jnp.asarray(rate).astype(old.dtype)
-    return slots.replace(state, ours, ours._replace(learning_rate=HeldRate(trees.like(ours.learning_rate.value, [new]))))
+    return slots.replace(
+        state, ours, ours._replace(learning_rate=HeldRate(trees.like(ours.learning_rate.value, [new])))
+    )
 
 
 def gradient_norm(state: Any, within: str | None = None) -> jax.Array:

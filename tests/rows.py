@@ -378,7 +378,7 @@ ROWS = (
             ({"activation": "relu"}, "yogi: activation must be one of 'sign', 'tanh', got 'relu'."),
             ({"initial_accumulator_value": -1e-6}, "yogi: initial_accumulator_value must be >= 0, got -1e-06."),
             ({"l1_regularization_strength": -0.1}, "yogi: l1_regularization_strength must be >= 0, got -0.1."),
-            ({"beta1": 0.9, "beta_1": 0.9}, "yogi: beta1 is the old name of beta_1; give one of them, not both."),
+            ({"beta1": 0.9, "beta_1": 0.9}, "yogi: beta1 is another name of beta_1; give one of them, not both."),
             ({"beta_2": 1.0}, "yogi: beta_2 must be in [0, 1), got 1.0."),
         ),
     ),

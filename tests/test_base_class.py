@@ -26,12 +26,40 @@ def after(tx, grads, w):
         (jos.adam(0.1), [10.0], 10.0, [9.9]),
         (jos.sgd(1.0, clipvalue=1.0), [2.0], 2.0, [1.0]),
         (jos.sgd(1.0, weight_decay=0.004), [0.0], 2.0, [1.992]),
-        (jos.sgd(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3), [1.0] * 4, 2.0, [1, 0, -0.125, -1.125]),
-        (jos.sgd(jos.schedules.piecewise_constant_decay([0, 1], [1.0, 10.0, 100.0]), decay=1.0), [1.0] * 3, 0.0, [-1, -6, -6 - 100 / 3]),
-        (jos.sgd(jos.schedules.piecewise_constant_decay([0, 1], [1.0, 10.0, 100.0]), gradient_accumulation_steps=2), [1.0, 3.0, 5.0, 7.0], 0.0, [0, -2, -2, -62]),
-        (jos.sgd(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, gradient_accumulation_steps=2), [1.0] * 4, 2.0, [2, 1, 1, 0.75]),
+        (
+            jos.sgd(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3),
+            [1.0] * 4,
+            2.0,
+            [1, 0, -0.125, -1.125],
+        ),
+        (
+            jos.sgd(jos.schedules.piecewise_constant_decay([0, 1], [1.0, 10.0, 100.0]), decay=1.0),
+            [1.0] * 3,
+            0.0,
+            [-1, -6, -6 - 100 / 3],
+        ),
+        (
+            jos.sgd(jos.schedules.piecewise_constant_decay([0, 1], [1.0, 10.0, 100.0]), gradient_accumulation_steps=2),
+            [1.0, 3.0, 5.0, 7.0],
+            0.0,
+            [0, -2, -2, -62],
+        ),
+        (
+            jos.sgd(1.0, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2, gradient_accumulation_steps=2),
+            [1.0] * 4,
+            2.0,
+            [2, 1, 1, 0.75],
+        ),
     ],
-    ids=["first Adam step", "clipvalue", "decay", "average", "decay on a schedule", "accumulated schedule", "accumulated average"],
+    ids=[
+        "first Adam step",
+        "clipvalue",
+        "decay",
+        "average",
+        "decay on a schedule",
+        "accumulated schedule",
+        "accumulated average",
+    ],
 )
 def test_worked_examples(tx, grads, start, want):
     np.testing.assert_allclose(after(tx, grads, start), want, rtol=2e-7)
@@ -121,7 +149,9 @@ def test_hyperparameters_may_be_schedules_and_arrays(row):
     numbers = [
         name
         for name, p in params_of(row).items()
-        if word_for(name, p.default).kind == "number" and isinstance(fixed.get(name, p.default), float) and name not in row.static
+        if word_for(name, p.default).kind == "number"
+        and isinstance(fixed.get(name, p.default), float)
+        and name not in row.static
     ]
     values = {name: fixed.get(name, params_of(row)[name].default) for name in numbers}
     want, _ = steps(row.build(), params, grads, 3)

@@ -17,7 +17,9 @@ README = (PACKAGE.parent / "README.md").read_text()
 
 MADE = [make for make in REGISTRY.values() if make.__module__.startswith("jaxopt_suite.")]
 PUBLIC = [make for make in MADE if getattr(jos, make.__name__, None) is make]
-PRIMITIVES = [make for make in MADE if make.__module__.startswith(("jaxopt_suite.transforms", "jaxopt_suite.optimizers"))]
+PRIMITIVES = [
+    make for make in MADE if make.__module__.startswith(("jaxopt_suite.transforms", "jaxopt_suite.optimizers"))
+]
 COMPOSITION = {"chain", "by_path", "frozen", "from_optax"}
 
 

@@ -23,7 +23,7 @@ COMMON_BAD = [
     ({"learning_rate": float("nan")}, "learning_rate must be >= 0, got nan. It must be finite."),
     ({"learning_rate": jnp.ones(2)}, "An array must be a scalar, this one has shape (2,)."),
     ({"learning_rate": lambda: 0.1}, "a callable without arguments"),
-    ({"learning_rate": 0.1, "lr": 0.1}, "lr is the old name of learning_rate; give one of them, not both."),
+    ({"learning_rate": 0.1, "lr": 0.1}, "lr is another name of learning_rate; give one of them, not both."),
     ({"clipnorm": 0.0}, "clipnorm must be > 0, got 0.0."),
     ({"clipnorm": 1.0, "clipvalue": 1.0, "dialect": "keras"}, "only one of clipnorm, clipvalue and global_clipnorm"),
     ({"clipnorm": 1.0, "global_clipnorm": 1.0, "dialect": "legacy"}, "clipnorm and global_clipnorm cannot both be set"),
@@ -100,7 +100,7 @@ def test_recipe(row, variant):
     tx, again = row.build(variant), row.build(variant)
     assert tx == again
     assert hash(tx) == hash(again)
-    assert not tx != again
+    assert (tx != again) is False
     assert tx != row.build(variant, name="other") if "name" in inspect.signature(row.make).parameters else True
     assert tx == jos.deserialize(json.loads(json.dumps(jos.serialize(tx))))
     assert tx == row.make.from_config(json.loads(json.dumps(tx.get_config())))
@@ -140,7 +140,9 @@ def test_bad_trees(row):
     refused({**grads, "scale": jnp.ones(2)}, state, params, "the gradient at 'scale' has shape (2,)")
     refused({k: v for k, v in grads.items() if k != "scale"}, state, params, "there is no gradient at 'scale'")
     refused({**grads, "more": jnp.ones(1)}, state, params, "there is no parameter at 'more'")
-    refused({**grads, "scale": jnp.ones(1, jnp.int32)}, state, params, "'scale' must be a floating-point array, got int32")
+    refused(
+        {**grads, "scale": jnp.ones(1, jnp.int32)}, state, params, "'scale' must be a floating-point array, got int32"
+    )
     refused({**grads, "scale": jnp.ones(1, jnp.complex64)}, state, params, "split_real_and_imaginary")
     refused(jax.tree.map(lambda g: None, grads), state, params, "all of them are None")
     refused(grads, optax.EmptyState(), params, "expected the state that init made, got a EmptyState")
@@ -189,7 +191,10 @@ def test_equal_optimizers_share_one_program(row):
     before = _frame._compiled._cache_size()
     eager, _ = row.build().update(grads, state, params)
     assert _frame._compiled._cache_size() == before
-    same(eager, row.build(jit_compile=False).update(grads, state, params)[0] if "jit_compile" in params_of(row) else eager)
+    same(
+        eager,
+        row.build(jit_compile=False).update(grads, state, params)[0] if "jit_compile" in params_of(row) else eager,
+    )
 
 
 def params_of(row):
@@ -257,7 +262,11 @@ def test_missing_gradient_moves_nothing(row):
         for was, now in zip(old, new, strict=True):
             if isinstance(was, dict):
                 np.testing.assert_array_equal(was["scale"], now["scale"])
-    alone, _ = tx.update({"a": None, "b": jnp.ones(2)}, tx.init({"a": jnp.ones(1), "b": jnp.ones(2)}), {"a": jnp.ones(1), "b": jnp.ones(2)})
+    alone, _ = tx.update(
+        {"a": None, "b": jnp.ones(2)},
+        tx.init({"a": jnp.ones(1), "b": jnp.ones(2)}),
+        {"a": jnp.ones(1), "b": jnp.ones(2)},
+    )
     assert not alone["a"].any()
     same(tx.apply_gradients({**grads, "scale": None}, state, params)[0]["scale"], params["scale"])
 

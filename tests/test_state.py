@@ -163,7 +163,9 @@ def test_bad_questions():
     refuse(ValueError, "several optimizers are in this state; name one with within=", jos.state.learning_rate, two)
     assert float(jos.state.learning_rate(jos.state.set_learning_rate(two, 0.5, within="1"), within="1")) == 0.5
     refuse(ValueError, "no state of ours at '7'; there are ['0', '1']", jos.state.iterations, two, within="7")
-    refuse(ValueError, "there is no state of a jaxopt_suite optimizer", jos.state.iterations, optax.adam(1).init(params))
+    refuse(
+        ValueError, "there is no state of a jaxopt_suite optimizer", jos.state.iterations, optax.adam(1).init(params)
+    )
     refuse(ValueError, "there is no slot 'mu'; the slots are ['m', 'v']", jos.state.get_slot, state, "scale", "mu")
     refuse(ValueError, "Did you mean 'dense/bias'?", jos.state.get_slot, state, "dense/bais", "m")
     refuse(ValueError, "'m/scale' must have shape (1,), got (2,)", jos.state.set_slot, state, "scale", "m", np.ones(2))
@@ -192,7 +194,13 @@ def test_bad_files(tmp_path):
     with h5py.File(tmp_path / "foreign.h5", "w") as foreign:
         foreign["m"] = np.ones(3)
     refuse(ValueError, "was not written by save_weights", jos.state.load_weights, state, tmp_path / "foreign.h5")
-    refuse(ValueError, "'vhat/conv/kernel' is only in the state", jos.state.load_weights, adam(amsgrad=True).init(params), file)
+    refuse(
+        ValueError,
+        "'vhat/conv/kernel' is only in the state",
+        jos.state.load_weights,
+        adam(amsgrad=True).init(params),
+        file,
+    )
     assert [p.name for p in tmp_path.glob(".w.h5*")] == []
 
 

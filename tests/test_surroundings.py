@@ -77,7 +77,9 @@ def test_inject_hyperparams(row):
     same(updates, direct, 1e-5)
     state.hyperparams["learning_rate"] = jnp.float32(0.0)
     frozen, _ = tx.update(grads, state, params)
-    moved, _ = tx.update(grads, state._replace(hyperparams={**state.hyperparams, "learning_rate": jnp.float32(0.1)}), params)
+    moved, _ = tx.update(
+        grads, state._replace(hyperparams={**state.hyperparams, "learning_rate": jnp.float32(0.1)}), params
+    )
     assert not np.allclose(frozen["dense"]["kernel"], moved["dense"]["kernel"])
 
 

@@ -35,9 +35,7 @@ def scale_by_lion(beta_1: Any = 0.9, beta_2: Any = 0.99) -> Rule:
 
 
 @optimizer("Lion")
-def lion(
-    learning_rate: Any = 0.001, beta_1: Any = 0.9, beta_2: Any = 0.99, **common: Unpack[Common]
-) -> Transformation:
+def lion(learning_rate: Any = 0.001, beta_1: Any = 0.9, beta_2: Any = 0.99, **common: Unpack[Common]) -> Transformation:
     """Lion: the sign of a momentum, found by a search over programs; one slot, steps of one size.
 
         w <- w - rate * sign(beta_1 m + (1 - beta_1) g)

@@ -12,6 +12,7 @@ from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
 from jaxopt_suite.optimizers.adam import AdamState, scale_by_adam
 from jaxopt_suite.transforms.decay import decayed, excluded
+from jaxopt_suite.transforms.orthogonal import orthogonalized
 
 
 class MuonState(NamedTuple):
@@ -21,8 +22,14 @@ class MuonState(NamedTuple):
 
 @transform()
 def scale_by_muon(
-    muon_a: Any = 3.4445, muon_b: Any = -4.775, muon_c: Any = 2.0315, momentum: Any = 0.95, ns_steps: int = 5,
-    *, nesterov: bool = True, rms_rate: Any = 0.2,
+    muon_a: Any = 3.4445,
+    muon_b: Any = -4.775,
+    muon_c: Any = 2.0315,
+    momentum: Any = 0.95,
+    ns_steps: int = 5,
+    *,
+    nesterov: bool = True,
+    rms_rate: Any = 0.2,
 ) -> Rule:
     """The momentum of a matrix made orthogonal; all parameters must be matrices.
 
@@ -43,22 +50,11 @@ def scale_by_muon(
         if g.ndim != 2:
             raise ValueError(f"scale_by_muon: a parameter must be a matrix, got one of shape {g.shape}.")
         m = momentum * s.m + g
-        x = _orthogonalised(g + momentum * m if nesterov else m, ns_steps, muon_a, muon_b, muon_c)
+        x = orthogonalized(g + momentum * m if nesterov else m, ns_steps, muon_a, muon_b, muon_c)
         scale = 1.0 if rms_rate is None else max(g.shape) ** 0.5 * rms_rate
         return -t.learning_rate * scale * x, s._replace(m=m)
 
     return leafwise(MuonState, init, update, emits_step=True)
-
-
-def _orthogonalised(x: Any, steps: int, a: Any, b: Any, c: Any) -> Any:
-    """Nearly `U V^T` of `x = U S V^T`: a quintic that is steep at zero, iterated on `S` (Newton and Schulz)."""
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / (jnp.sqrt(jnp.sum(x * x)) + 1e-7)
-    for _ in range(steps):
-        A = x @ x.T
-        x = a * x + (b * A + c * (A @ A)) @ x
-    return x.T if tall else x
 
 
 def _adam(beta_1: Any, beta_2: Any, epsilon: Any, ratio: Any) -> Rule:
@@ -74,12 +70,16 @@ def _adam(beta_1: Any, beta_2: Any, epsilon: Any, ratio: Any) -> Rule:
 @optimizer("Muon", own_decay=("weight_decay", "adam_weight_decay"))
 def muon(
     learning_rate: Any = 0.001,
-    adam_beta_1: Any = 0.9, adam_beta_2: Any = 0.999, adam_weight_decay: Any = 0.004,
+    adam_beta_1: Any = 0.9,
+    adam_beta_2: Any = 0.999,
+    adam_weight_decay: Any = 0.004,
     epsilon: Any = 1e-7,
     weight_decay: Any = 0.004,
     exclude_layers: Iterable[str] | None = None,
     exclude_embeddings: bool = True,
-    muon_a: Any = 3.4445, muon_b: Any = -4.775, muon_c: Any = 2.0315,
+    muon_a: Any = 3.4445,
+    muon_b: Any = -4.775,
+    muon_c: Any = 2.0315,
     adam_lr_ratio: Any = 1.0,
     momentum: Any = 0.95,
     ns_steps: int = 5,

@@ -22,9 +22,7 @@ class NadamState(NamedTuple):
 
 
 @transform()
-def scale_by_nadam(
-    beta_1: Any = 0.9, beta_2: Any = 0.999, epsilon: Any = 1e-7, schedule_decay: Any = 1.0
-) -> Rule:
+def scale_by_nadam(beta_1: Any = 0.9, beta_2: Any = 0.999, epsilon: Any = 1e-7, schedule_decay: Any = 1.0) -> Rule:
     """The direction of Nadam: Adam with Nesterov's look-ahead and a momentum that warms up.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos

@@ -80,6 +80,4 @@ def novograd(
 
     Reference: Ginsburg et al., Stochastic gradient methods with layer-wise adaptive moments, 2019.
     """
-    return scale_by_novograd(
-        beta_1, beta_2, epsilon, weight_decay, grad_averaging=grad_averaging, amsgrad=amsgrad
-    )
+    return scale_by_novograd(beta_1, beta_2, epsilon, weight_decay, grad_averaging=grad_averaging, amsgrad=amsgrad)

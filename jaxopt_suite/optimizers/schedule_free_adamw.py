@@ -46,9 +46,7 @@ def scale_by_schedule_free_adamw(
         mean = x(y, s.z) + (z - x(y, s.z)) / t.count
         return (1 - beta_1) * z + beta_1 * mean - y, ScheduleFreeState(z, v)
 
-    return leafwise(
-        ScheduleFreeState, init, update, emits_step=True, reads_weights=True, final=lambda s, y: x(y, s.z)
-    )
+    return leafwise(ScheduleFreeState, init, update, emits_step=True, reads_weights=True, final=lambda s, y: x(y, s.z))
 
 
 @optimizer("ScheduleFreeAdamW")

@@ -109,9 +109,7 @@ def snapshot_average(start_averaging: int = 0, average_period: int = 10) -> Rule
 
 
 @wrapper("SWA")
-def swa(
-    optimizer: Any, start_averaging: int = 0, average_period: int = 10, name: str | None = None
-) -> Transformation:
+def swa(optimizer: Any, start_averaging: int = 0, average_period: int = 10, name: str | None = None) -> Transformation:
     """Stochastic weight averaging: the mean of snapshots of the parameters, for `finalize_variable_values`.
 
         average <- (k * average + w) / (k + 1)

@@ -19,9 +19,7 @@ def add_decayed_weights(weight_decay: Any = 0.0, *, exclude_from_weight_decay: I
     >>> tx.update({"bias": jnp.zeros(1), "kernel": jnp.zeros(1)}, tx.init(params), params)[0]
     {'bias': Array([0.], dtype=float32), 'kernel': Array([0.1], dtype=float32)}
     """
-    added = leafwise(
-        None, None, lambda g, s, w, t: (g + weight_decay * w, s), reads_weights=True, decay=weight_decay
-    )
+    added = leafwise(None, None, lambda g, s, w, t: (g + weight_decay * w, s), reads_weights=True, decay=weight_decay)
     return except_for(added, leafwise(None, None, lambda g, s, w, t: (g, s)), excluded(exclude_from_weight_decay))
 
 

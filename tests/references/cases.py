@@ -27,12 +27,8 @@ def schedule(name, **arguments):
     return {"schedule": name, "arguments": arguments}
 
 
-EXPONENTIAL = schedule(
-    "ExponentialDecay", initial_learning_rate=0.1, decay_steps=7, decay_rate=0.6
-)
-PIECEWISE = schedule(
-    "PiecewiseConstantDecay", boundaries=[4, 15], values=[0.08, 0.02, 0.05]
-)
+EXPONENTIAL = schedule("ExponentialDecay", initial_learning_rate=0.1, decay_steps=7, decay_rate=0.6)
+PIECEWISE = schedule("PiecewiseConstantDecay", boundaries=[4, 15], values=[0.08, 0.02, 0.05])
 SMALL = schedule(
     "PolynomialDecay",
     initial_learning_rate=0.03,
@@ -78,7 +74,17 @@ for _name, _extra in (
 ):
     _case(NEW, f"rmsprop_{_name}", "RMSprop", learning_rate=0.01, rho=0.8, **_extra)
     _case(NEW, f"rmsprop_{_name}_epsilon", "RMSprop", seed=1, learning_rate=0.02, rho=0.85, epsilon=0.03, **_extra)
-_case(NEW, "rmsprop_centered_momentum_schedule", "RMSprop", seed=2, learning_rate=SMALL, rho=0.85, centered=True, momentum=0.7, epsilon=0.01)
+_case(
+    NEW,
+    "rmsprop_centered_momentum_schedule",
+    "RMSprop",
+    seed=2,
+    learning_rate=SMALL,
+    rho=0.85,
+    centered=True,
+    momentum=0.7,
+    epsilon=0.01,
+)
 
 _case(NEW, "adagrad_epsilon", "Adagrad", learning_rate=0.1, epsilon=0.03)
 _case(NEW, "adagrad_accumulator_half", "Adagrad", seed=1, learning_rate=0.1, initial_accumulator_value=0.5)
@@ -97,7 +103,16 @@ _case(NEW, "adam_zeros", "Adam", kind="zeros", learning_rate=0.02, beta_2=0.99)
 
 _case(NEW, "adamw", "AdamW", learning_rate=0.02)
 _case(NEW, "adamw_exclusion", "AdamW", seed=2, extras=NO_BIAS, learning_rate=0.02, weight_decay=0.3)
-_case(NEW, "adamw_schedule_amsgrad", "AdamW", kind="shrinking", learning_rate=SMALL, weight_decay=0.3, beta_2=0.9, amsgrad=True)
+_case(
+    NEW,
+    "adamw_schedule_amsgrad",
+    "AdamW",
+    kind="shrinking",
+    learning_rate=SMALL,
+    weight_decay=0.3,
+    beta_2=0.9,
+    amsgrad=True,
+)
 
 _case(NEW, "adamax_epsilon", "Adamax", learning_rate=0.02, epsilon=0.03)
 _case(NEW, "adamax_betas", "Adamax", kind="zeros", learning_rate=0.02, beta_1=0.8, beta_2=0.95)
@@ -111,8 +126,17 @@ _case(NEW, "ftrl_l2", "Ftrl", learning_rate=0.2, l2_regularization_strength=0.3)
 _case(NEW, "ftrl_shrinkage", "Ftrl", learning_rate=0.2, l2_shrinkage_regularization_strength=0.3)
 _case(NEW, "ftrl_beta", "Ftrl", learning_rate=0.2, beta=0.5)
 _case(
-    NEW, "ftrl_all", "Ftrl", seed=2, learning_rate=0.2, learning_rate_power=-0.3, initial_accumulator_value=0.2,
-    l1_regularization_strength=0.1, l2_regularization_strength=0.1, l2_shrinkage_regularization_strength=0.2, beta=0.5,
+    NEW,
+    "ftrl_all",
+    "Ftrl",
+    seed=2,
+    learning_rate=0.2,
+    learning_rate_power=-0.3,
+    initial_accumulator_value=0.2,
+    l1_regularization_strength=0.1,
+    l2_regularization_strength=0.1,
+    l2_shrinkage_regularization_strength=0.2,
+    beta=0.5,
 )
 _case(NEW, "ftrl_zeros", "Ftrl", kind="zeros", learning_rate=0.2, l1_regularization_strength=0.05)
 
@@ -131,34 +155,100 @@ for _seed, _name in ((0, "SGD"), (1, "Adam")):
     _case(NEW, f"{_low}_global_clipnorm", _name, kind="large", seed=_seed, learning_rate=0.05, global_clipnorm=1.5)
     for _frequency in (1, 3, None):
         _case(
-            NEW, f"{_low}_ema_{str(_frequency).lower()}", _name, seed=_seed, extras={"average": True},
-            learning_rate=0.05, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=_frequency,
+            NEW,
+            f"{_low}_ema_{str(_frequency).lower()}",
+            _name,
+            seed=_seed,
+            extras={"average": True},
+            learning_rate=0.05,
+            use_ema=True,
+            ema_momentum=0.8,
+            ema_overwrite_frequency=_frequency,
         )
 _case(NEW, "sgd_weight_decay", "SGD", seed=2, extras=NO_BIAS, learning_rate=0.05, momentum=0.8, weight_decay=0.3)
 
 # --- Keras 3 only ---------------------------------------------------------------
 
 _case("keras3", "lamb", "Lamb", seed=1, learning_rate=0.05)
-_case("keras3", "lamb_weight_decay", "Lamb", seed=2, extras=NO_BIAS, learning_rate=0.05, beta_2=0.95, epsilon=0.01, weight_decay=0.3)
+_case(
+    "keras3",
+    "lamb_weight_decay",
+    "Lamb",
+    seed=2,
+    extras=NO_BIAS,
+    learning_rate=0.05,
+    beta_2=0.95,
+    epsilon=0.01,
+    weight_decay=0.3,
+)
 _case("keras3", "lamb_zeros", "Lamb", kind="zeros", learning_rate=0.05, beta_1=0.8)
 
 _case("keras3", "muon", "Muon", learning_rate=0.02)
 _case("keras3", "muon_no_nesterov", "Muon", seed=1, learning_rate=0.02, nesterov=False, momentum=0.8, adam_lr_ratio=0.5)
-_case("keras3", "muon_no_rms_rate", "Muon", seed=2, learning_rate=0.02, rms_rate=None, weight_decay=0.3, adam_weight_decay=0.1, ns_steps=3)
-_case("keras3", "muon_exclude_layers", "Muon", learning_rate=0.02, exclude_layers=["dense"], adam_beta_1=0.8, adam_beta_2=0.95, epsilon=0.01)
+_case(
+    "keras3",
+    "muon_no_rms_rate",
+    "Muon",
+    seed=2,
+    learning_rate=0.02,
+    rms_rate=None,
+    weight_decay=0.3,
+    adam_weight_decay=0.1,
+    ns_steps=3,
+)
+_case(
+    "keras3",
+    "muon_exclude_layers",
+    "Muon",
+    learning_rate=0.02,
+    exclude_layers=["dense"],
+    adam_beta_1=0.8,
+    adam_beta_2=0.95,
+    epsilon=0.01,
+)
 _case("keras3", "muon_embeddings", "Muon", kind="zeros", learning_rate=0.02, exclude_embeddings=False)
 _case("keras3", "muon_schedule", "Muon", seed=1, learning_rate=SMALL, weight_decay=0.2, extras=NO_BIAS)
 
 _case("keras3", "schedule_free_adamw", "ScheduleFreeAdamW", learning_rate=0.02)
-_case("keras3", "schedule_free_adamw_warmup", "ScheduleFreeAdamW", seed=1, learning_rate=0.02, warmup_steps=10, beta_1=0.8, beta_2=0.95)
-_case("keras3", "schedule_free_adamw_weight_decay", "ScheduleFreeAdamW", seed=2, extras=NO_BIAS, learning_rate=0.02, weight_decay=0.3, epsilon=0.01)
+_case(
+    "keras3",
+    "schedule_free_adamw_warmup",
+    "ScheduleFreeAdamW",
+    seed=1,
+    learning_rate=0.02,
+    warmup_steps=10,
+    beta_1=0.8,
+    beta_2=0.95,
+)
+_case(
+    "keras3",
+    "schedule_free_adamw_weight_decay",
+    "ScheduleFreeAdamW",
+    seed=2,
+    extras=NO_BIAS,
+    learning_rate=0.02,
+    weight_decay=0.3,
+    epsilon=0.01,
+)
 
 for _seed, _name in ((0, "SGD"), (1, "Adam")):
     _low = _name.lower()
     _case("keras3", f"{_low}_accumulation", _name, seed=_seed, learning_rate=0.05, gradient_accumulation_steps=3)
-    _case("keras3", f"{_low}_loss_scale_factor", _name, seed=_seed, extras={"gradient_factor": 128.0}, learning_rate=0.05, loss_scale_factor=128.0)
     _case(
-        "keras3", f"{_low}_loss_scale_optimizer", _name, seed=_seed, learning_rate=0.05,
+        "keras3",
+        f"{_low}_loss_scale_factor",
+        _name,
+        seed=_seed,
+        extras={"gradient_factor": 128.0},
+        learning_rate=0.05,
+        loss_scale_factor=128.0,
+    )
+    _case(
+        "keras3",
+        f"{_low}_loss_scale_optimizer",
+        _name,
+        seed=_seed,
+        learning_rate=0.05,
         extras={
             "loss_scale": {
                 "arguments": {"initial_scale": 16.0, "dynamic_growth_steps": 4},
@@ -167,11 +257,36 @@ for _seed, _name in ((0, "SGD"), (1, "Adam")):
             }
         },
     )
-_case("keras3", "sgd_accumulation_schedule", "SGD", seed=2, learning_rate=PIECEWISE, momentum=0.8, gradient_accumulation_steps=3)
-_case("keras3", "sgd_accumulation_clip", "SGD", kind="large", seed=1, learning_rate=0.05, gradient_accumulation_steps=3, global_clipnorm=1.5)
 _case(
-    "keras3", "sgd_accumulation_ema", "SGD", seed=2, extras={"average": True}, learning_rate=0.05,
-    gradient_accumulation_steps=3, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=2,
+    "keras3",
+    "sgd_accumulation_schedule",
+    "SGD",
+    seed=2,
+    learning_rate=PIECEWISE,
+    momentum=0.8,
+    gradient_accumulation_steps=3,
+)
+_case(
+    "keras3",
+    "sgd_accumulation_clip",
+    "SGD",
+    kind="large",
+    seed=1,
+    learning_rate=0.05,
+    gradient_accumulation_steps=3,
+    global_clipnorm=1.5,
+)
+_case(
+    "keras3",
+    "sgd_accumulation_ema",
+    "SGD",
+    seed=2,
+    extras={"average": True},
+    learning_rate=0.05,
+    gradient_accumulation_steps=3,
+    use_ema=True,
+    ema_momentum=0.8,
+    ema_overwrite_frequency=2,
 )
 
 # --- tf.keras.optimizers.legacy ---------------------------------------------------
@@ -201,17 +316,45 @@ _case("legacy", "adam_epsilon_zero", "Adam", kind="zeros", learning_rate=0.02, e
 _case("legacy", "adam_decay", "Adam", seed=2, learning_rate=0.02, beta_2=0.99, decay=0.1)
 _case("legacy", "adamax_epsilon", "Adamax", learning_rate=0.02, epsilon=0.03)
 _case("legacy", "nadam", "Nadam", learning_rate=0.02)
-_case("legacy", "nadam_schedule_decay", "Nadam", seed=1, learning_rate=0.02, beta_1=0.8, beta_2=0.95, epsilon=0.01, schedule_decay=0.1)
+_case(
+    "legacy",
+    "nadam_schedule_decay",
+    "Nadam",
+    seed=1,
+    learning_rate=0.02,
+    beta_1=0.8,
+    beta_2=0.95,
+    epsilon=0.01,
+    schedule_decay=0.1,
+)
 _case("legacy", "ftrl", "Ftrl", learning_rate=0.2)
 _case(
-    "legacy", "ftrl_all", "Ftrl", seed=2, learning_rate=0.2, learning_rate_power=-0.3, initial_accumulator_value=0.2,
-    l1_regularization_strength=0.1, l2_regularization_strength=0.1, l2_shrinkage_regularization_strength=0.2, beta=0.5,
+    "legacy",
+    "ftrl_all",
+    "Ftrl",
+    seed=2,
+    learning_rate=0.2,
+    learning_rate_power=-0.3,
+    initial_accumulator_value=0.2,
+    l1_regularization_strength=0.1,
+    l2_regularization_strength=0.1,
+    l2_shrinkage_regularization_strength=0.2,
+    beta=0.5,
 )
 _case("legacy", "sgd_clipnorm", "SGD", kind="large", learning_rate=0.05, clipnorm=0.7)
 _case("legacy", "sgd_clipvalue", "SGD", kind="large", learning_rate=0.05, clipvalue=0.3)
 _case("legacy", "sgd_global_clipnorm", "SGD", kind="large", learning_rate=0.05, global_clipnorm=1.5)
 _case("legacy", "sgd_clipnorm_clipvalue", "SGD", kind="large", learning_rate=0.05, clipnorm=0.7, clipvalue=0.3)
-_case("legacy", "adam_clipvalue_global_clipnorm", "Adam", kind="large", seed=1, learning_rate=0.02, clipvalue=0.3, global_clipnorm=1.5)
+_case(
+    "legacy",
+    "adam_clipvalue_global_clipnorm",
+    "Adam",
+    kind="large",
+    seed=1,
+    learning_rate=0.02,
+    clipvalue=0.3,
+    global_clipnorm=1.5,
+)
 
 # --- TensorFlow Addons ----------------------------------------------------------------
 
@@ -222,66 +365,211 @@ for _decay in (0.0, 0.02):
             _slug = "novograd"
             _slug += "_weight_decay" * (_decay > 0) + "_averaging" * _averaging + "_amsgrad" * _amsgrad
             _case(
-                ADDONS, _slug, "NovoGrad", kind="shrinking" if _amsgrad else "plain", learning_rate=0.05,
-                beta_1=0.8, beta_2=0.5, weight_decay=_decay, grad_averaging=_averaging, amsgrad=_amsgrad,
+                ADDONS,
+                _slug,
+                "NovoGrad",
+                kind="shrinking" if _amsgrad else "plain",
+                learning_rate=0.05,
+                beta_1=0.8,
+                beta_2=0.5,
+                weight_decay=_decay,
+                grad_averaging=_averaging,
+                amsgrad=_amsgrad,
             )
 _case(ADDONS, "novograd_epsilon", "NovoGrad", seed=1, learning_rate=0.05, beta_2=0.5, epsilon=0.1)
-_case(ADDONS, "novograd_schedule", "NovoGrad", seed=1, learning_rate=PIECEWISE, beta_2=0.6, weight_decay=0.02, grad_averaging=True)
+_case(
+    ADDONS,
+    "novograd_schedule",
+    "NovoGrad",
+    seed=1,
+    learning_rate=PIECEWISE,
+    beta_2=0.6,
+    weight_decay=0.02,
+    grad_averaging=True,
+)
 _case(ADDONS, "novograd_decay", "NovoGrad", seed=2, learning_rate=0.1, beta_2=0.6, decay=0.1)
-_case(ADDONS, "novograd_zeros", "NovoGrad", kind="zeros", learning_rate=0.05, beta_2=0.6, grad_averaging=True, weight_decay=0.02)
-_case(ADDONS, "novograd_clip", "NovoGrad", kind="large", seed=1, learning_rate=0.05, beta_2=0.6, clipnorm=0.7, clipvalue=0.3)
+_case(
+    ADDONS,
+    "novograd_zeros",
+    "NovoGrad",
+    kind="zeros",
+    learning_rate=0.05,
+    beta_2=0.6,
+    grad_averaging=True,
+    weight_decay=0.02,
+)
+_case(
+    ADDONS,
+    "novograd_clip",
+    "NovoGrad",
+    kind="large",
+    seed=1,
+    learning_rate=0.05,
+    beta_2=0.6,
+    clipnorm=0.7,
+    clipvalue=0.3,
+)
 
 _case(ADDONS, "radam", "RectifiedAdam", learning_rate=0.02)
 _case(ADDONS, "radam_beta", "RectifiedAdam", seed=1, learning_rate=0.02, beta_1=0.8, beta_2=0.9)
-_case(ADDONS, "radam_weight_decay", "RectifiedAdam", seed=2, learning_rate=0.02, beta_2=0.9, weight_decay=0.1, epsilon=0.01)
+_case(
+    ADDONS,
+    "radam_weight_decay",
+    "RectifiedAdam",
+    seed=2,
+    learning_rate=0.02,
+    beta_2=0.9,
+    weight_decay=0.1,
+    epsilon=0.01,
+)
 _case(ADDONS, "radam_amsgrad", "RectifiedAdam", kind="shrinking", learning_rate=0.02, beta_2=0.9, amsgrad=True)
-_case(ADDONS, "radam_warmup", "RectifiedAdam", seed=1, learning_rate=0.05, beta_2=0.95, total_steps=20, warmup_proportion=0.25, min_lr=0.005)
+_case(
+    ADDONS,
+    "radam_warmup",
+    "RectifiedAdam",
+    seed=1,
+    learning_rate=0.05,
+    beta_2=0.95,
+    total_steps=20,
+    warmup_proportion=0.25,
+    min_lr=0.005,
+)
 _case(ADDONS, "radam_threshold", "RectifiedAdam", seed=2, learning_rate=0.02, beta_2=0.99, sma_threshold=4.0)
 _case(ADDONS, "radam_schedule", "RectifiedAdam", seed=2, learning_rate=SMALL, beta_2=0.9, weight_decay=EXPONENTIAL)
 
 _case(ADDONS, "adabelief", "AdaBelief", learning_rate=0.02)
 _case(ADDONS, "adabelief_no_rectify", "AdaBelief", learning_rate=0.02, beta_2=0.95, rectify=False)
 _case(ADDONS, "adabelief_weight_decay", "AdaBelief", seed=1, learning_rate=0.02, beta_2=0.9, weight_decay=0.1)
-_case(ADDONS, "adabelief_warmup", "AdaBelief", seed=1, learning_rate=0.05, beta_2=0.95, rectify=False, total_steps=20, warmup_proportion=0.25, min_lr=0.005)
-_case(ADDONS, "adabelief_amsgrad", "AdaBelief", kind="shrinking", learning_rate=0.02, beta_2=0.9, rectify=False, amsgrad=True)
+_case(
+    ADDONS,
+    "adabelief_warmup",
+    "AdaBelief",
+    seed=1,
+    learning_rate=0.05,
+    beta_2=0.95,
+    rectify=False,
+    total_steps=20,
+    warmup_proportion=0.25,
+    min_lr=0.005,
+)
+_case(
+    ADDONS,
+    "adabelief_amsgrad",
+    "AdaBelief",
+    kind="shrinking",
+    learning_rate=0.02,
+    beta_2=0.9,
+    rectify=False,
+    amsgrad=True,
+)
 _case(ADDONS, "adabelief_epsilon", "AdaBelief", seed=2, learning_rate=0.02, beta_2=0.9, epsilon=1e-3)
-_case(ADDONS, "adabelief_no_rectify_epsilon", "AdaBelief", kind="zeros", learning_rate=0.02, beta_2=0.9, rectify=False, epsilon=1e-3)
+_case(
+    ADDONS,
+    "adabelief_no_rectify_epsilon",
+    "AdaBelief",
+    kind="zeros",
+    learning_rate=0.02,
+    beta_2=0.9,
+    rectify=False,
+    epsilon=1e-3,
+)
 
 _case(ADDONS, "yogi", "Yogi", learning_rate=0.02)
 _case(ADDONS, "yogi_tanh", "Yogi", seed=1, learning_rate=0.02, beta1=0.8, beta2=0.9, activation="tanh")
 _case(ADDONS, "yogi_beta1_zero", "Yogi", seed=2, learning_rate=0.02, beta1=0.0, beta2=0.9, epsilon=0.01)
 _case(ADDONS, "yogi_l1", "Yogi", learning_rate=0.02, beta2=0.9, l1_regularization_strength=0.2)
 _case(ADDONS, "yogi_l2", "Yogi", seed=1, learning_rate=0.02, beta2=0.9, l2_regularization_strength=0.3)
-_case(ADDONS, "yogi_l1_l2", "Yogi", seed=2, learning_rate=0.02, beta2=0.9, l1_regularization_strength=0.2, l2_regularization_strength=0.3, initial_accumulator_value=0.1)
+_case(
+    ADDONS,
+    "yogi_l1_l2",
+    "Yogi",
+    seed=2,
+    learning_rate=0.02,
+    beta2=0.9,
+    l1_regularization_strength=0.2,
+    l2_regularization_strength=0.3,
+    initial_accumulator_value=0.1,
+)
 
 _case(ADDONS, "lazy_adam", "LazyAdam", learning_rate=0.02, beta_2=0.95)
 _case(ADDONS, "lazy_adam_amsgrad", "LazyAdam", kind="shrinking", learning_rate=0.02, beta_2=0.9, amsgrad=True)
 
 _case(ADDONS, "lamb", "LAMB", seed=1, learning_rate=0.05)
 _case(ADDONS, "lamb_weight_decay", "LAMB", learning_rate=0.05, beta_2=0.95, epsilon=0.01, weight_decay=0.3)
-_case(ADDONS, "lamb_no_decay_bias", "LAMB", seed=2, learning_rate=0.05, weight_decay=0.3, exclude_from_weight_decay=["bias"])
 _case(
-    ADDONS, "lamb_no_adaptation", "LAMB", seed=2, learning_rate=0.05, weight_decay=0.3,
-    exclude_from_weight_decay=["bias"], exclude_from_layer_adaptation=["kernel", "scale"],
+    ADDONS,
+    "lamb_no_decay_bias",
+    "LAMB",
+    seed=2,
+    learning_rate=0.05,
+    weight_decay=0.3,
+    exclude_from_weight_decay=["bias"],
+)
+_case(
+    ADDONS,
+    "lamb_no_adaptation",
+    "LAMB",
+    seed=2,
+    learning_rate=0.05,
+    weight_decay=0.3,
+    exclude_from_weight_decay=["bias"],
+    exclude_from_layer_adaptation=["kernel", "scale"],
 )
 _case(ADDONS, "lamb_zeros", "LAMB", kind="zeros", learning_rate=0.05, beta_1=0.8)
 
 _case(ADDONS, "sgdw", "SGDW", learning_rate=0.05, weight_decay=0.02)
-_case(ADDONS, "sgdw_momentum", "SGDW", seed=1, learning_rate=0.05, momentum=0.8, weight_decay=0.02, exclude_from_weight_decay=["bias", "scale"])
+_case(
+    ADDONS,
+    "sgdw_momentum",
+    "SGDW",
+    seed=1,
+    learning_rate=0.05,
+    momentum=0.8,
+    weight_decay=0.02,
+    exclude_from_weight_decay=["bias", "scale"],
+)
 _case(ADDONS, "sgdw_nesterov", "SGDW", learning_rate=0.05, momentum=0.8, nesterov=True, weight_decay=0.02)
 _case(ADDONS, "sgdw_schedule", "SGDW", seed=2, learning_rate=PIECEWISE, momentum=0.8, weight_decay=EXPONENTIAL)
 _case(ADDONS, "adamw", "AdamW", learning_rate=0.02, weight_decay=0.02, beta_2=0.95)
-_case(ADDONS, "adamw_exclusion", "AdamW", kind="shrinking", learning_rate=SMALL, weight_decay=0.02, beta_2=0.9, amsgrad=True, exclude_from_weight_decay=["bias"])
+_case(
+    ADDONS,
+    "adamw_exclusion",
+    "AdamW",
+    kind="shrinking",
+    learning_rate=SMALL,
+    weight_decay=0.02,
+    beta_2=0.9,
+    amsgrad=True,
+    exclude_from_weight_decay=["bias"],
+)
 
 _case(ADDONS, "proximal_adagrad", "ProximalAdagrad", learning_rate=0.1)
 _case(ADDONS, "proximal_adagrad_l1", "ProximalAdagrad", learning_rate=0.1, l1_regularization_strength=0.1)
 _case(ADDONS, "proximal_adagrad_l2", "ProximalAdagrad", seed=1, learning_rate=0.1, l2_regularization_strength=0.3)
-_case(ADDONS, "proximal_adagrad_l1_l2", "ProximalAdagrad", seed=2, learning_rate=0.1, initial_accumulator_value=0.3, l1_regularization_strength=0.1, l2_regularization_strength=0.3)
+_case(
+    ADDONS,
+    "proximal_adagrad_l1_l2",
+    "ProximalAdagrad",
+    seed=2,
+    learning_rate=0.1,
+    initial_accumulator_value=0.3,
+    l1_regularization_strength=0.1,
+    l2_regularization_strength=0.3,
+)
 
 # The nuclear norm fails for a kernel of rank 4.
 _MATRICES = {"paths": ["dense/bias", "dense/kernel", "embedding", "scale"]}
 _case(ADDONS, "conditional_gradient_fro", "ConditionalGradient", learning_rate=0.9, lambda_=0.2, epsilon=0.01)
-_case(ADDONS, "conditional_gradient_nuclear", "ConditionalGradient", seed=1, extras=_MATRICES, learning_rate=0.9, lambda_=0.2, ord="nuclear")
+_case(
+    ADDONS,
+    "conditional_gradient_nuclear",
+    "ConditionalGradient",
+    seed=1,
+    extras=_MATRICES,
+    learning_rate=0.9,
+    lambda_=0.2,
+    ord="nuclear",
+)
 
 _case(ADDONS, "cocob", "COCOB", kind="zeros")
 _case(ADDONS, "cocob_alpha", "COCOB", kind="shrinking", alpha=2.0)
@@ -292,9 +580,20 @@ _case(ADDONS, "lookahead_sgd", "Lookahead", extras={"inner": _INNER_SGD}, sync_p
 _case(ADDONS, "lookahead_adam", "Lookahead", seed=1, extras={"inner": _INNER_ADAM})
 _AVERAGED = {"inner": _INNER_SGD, "average": True}
 _case(ADDONS, "moving_average", "MovingAverage", extras=_AVERAGED, average_decay=0.8)
-_case(ADDONS, "moving_average_dynamic", "MovingAverage", seed=1, extras=_AVERAGED, average_decay=0.6, dynamic_decay=True)
+_case(
+    ADDONS, "moving_average_dynamic", "MovingAverage", seed=1, extras=_AVERAGED, average_decay=0.6, dynamic_decay=True
+)
 _case(ADDONS, "moving_average_start", "MovingAverage", extras=_AVERAGED, average_decay=0.8, start_step=5)
-_case(ADDONS, "moving_average_start_dynamic", "MovingAverage", seed=1, extras=_AVERAGED, average_decay=0.6, start_step=5, dynamic_decay=True)
+_case(
+    ADDONS,
+    "moving_average_start_dynamic",
+    "MovingAverage",
+    seed=1,
+    extras=_AVERAGED,
+    average_decay=0.6,
+    start_step=5,
+    dynamic_decay=True,
+)
 _case(ADDONS, "moving_average_updates", "MovingAverage", extras=_AVERAGED, average_decay=0.8, num_updates=4)
 _case(ADDONS, "swa", "SWA", extras=_AVERAGED, start_averaging=5, average_period=3)
 
@@ -306,7 +605,7 @@ for _library, _cases in CASES.items():
 
 # Evaluated at 0..60 (Keras: an integer step; TensorFlow Addons: a float32 step, as
 # its optimizers give it, because an integer fails where `x` is the step) and at these steps as well.
-SCHEDULE_STEPS = list(range(61)) + [69, 70, 71, 99, 100, 101, 149, 150, 151, 1000]
+SCHEDULE_STEPS = [*list(range(61)), 69, 70, 71, 99, 100, 101, 149, 150, 151, 1000]
 
 
 def _rate(slug, name, **arguments):
@@ -321,18 +620,35 @@ KERAS_SCHEDULES = [
     _rate("polynomial", "PolynomialDecay", decay_steps=20, **_LR),
     _rate("polynomial_power", "PolynomialDecay", decay_steps=20, end_learning_rate=0.01, power=2.0, **_LR),
     _rate("polynomial_cycle", "PolynomialDecay", decay_steps=10, end_learning_rate=0.01, cycle=True, **_LR),
-    _rate("polynomial_cycle_power", "PolynomialDecay", decay_steps=10, end_learning_rate=0.01, power=2.0, cycle=True, **_LR),
+    _rate(
+        "polynomial_cycle_power",
+        "PolynomialDecay",
+        decay_steps=10,
+        end_learning_rate=0.01,
+        power=2.0,
+        cycle=True,
+        **_LR,
+    ),
     _rate("polynomial_root", "PolynomialDecay", decay_steps=20, end_learning_rate=0.0, power=0.5, **_LR),
     _rate("inverse_time", "InverseTimeDecay", decay_steps=7, decay_rate=0.5, **_LR),
     _rate("inverse_time_staircase", "InverseTimeDecay", decay_steps=7, decay_rate=0.5, staircase=True, **_LR),
     _rate("cosine", "CosineDecay", decay_steps=30, **_LR),
     _rate("cosine_alpha", "CosineDecay", decay_steps=30, alpha=0.2, **_LR),
     _rate("cosine_warmup", "CosineDecay", decay_steps=30, alpha=0.1, warmup_target=0.5, warmup_steps=10, **_LR),
-    _rate("cosine_warmup_zero", "CosineDecay", initial_learning_rate=0.0, decay_steps=30, warmup_target=0.5, warmup_steps=10),
+    _rate(
+        "cosine_warmup_zero",
+        "CosineDecay",
+        initial_learning_rate=0.0,
+        decay_steps=30,
+        warmup_target=0.5,
+        warmup_steps=10,
+    ),
     _rate("restarts_even", "CosineDecayRestarts", first_decay_steps=10, t_mul=1.0, **_LR),
     _rate("restarts", "CosineDecayRestarts", first_decay_steps=10, t_mul=2.0, **_LR),
     _rate("restarts_half", "CosineDecayRestarts", first_decay_steps=10, t_mul=2.0, m_mul=0.5, **_LR),
-    _rate("restarts_even_half_alpha", "CosineDecayRestarts", first_decay_steps=7, t_mul=1.0, m_mul=0.5, alpha=0.1, **_LR),
+    _rate(
+        "restarts_even_half_alpha", "CosineDecayRestarts", first_decay_steps=7, t_mul=1.0, m_mul=0.5, alpha=0.1, **_LR
+    ),
     _rate("restarts_alpha", "CosineDecayRestarts", first_decay_steps=10, t_mul=1.5, m_mul=0.8, alpha=0.1, **_LR),
 ]
 
@@ -340,12 +656,33 @@ _RANGE = {"initial_learning_rate": 0.01, "maximal_learning_rate": 0.1}
 # A scale function is written {"function": expression of x}.
 ADDONS_SCHEDULES = [
     _rate("cyclical_one", "CyclicalLearningRate", step_size=7, scale_fn={"function": "1.0"}, **_RANGE),
-    _rate("cyclical_cycle", "CyclicalLearningRate", step_size=7, scale_fn={"function": "1.0 / x"}, scale_mode="cycle", **_RANGE),
-    _rate("cyclical_iterations", "CyclicalLearningRate", step_size=7, scale_fn={"function": "0.95 ** x"}, scale_mode="iterations", **_RANGE),
+    _rate(
+        "cyclical_cycle",
+        "CyclicalLearningRate",
+        step_size=7,
+        scale_fn={"function": "1.0 / x"},
+        scale_mode="cycle",
+        **_RANGE,
+    ),
+    _rate(
+        "cyclical_iterations",
+        "CyclicalLearningRate",
+        step_size=7,
+        scale_fn={"function": "0.95 ** x"},
+        scale_mode="iterations",
+        **_RANGE,
+    ),
     _rate("triangular", "TriangularCyclicalLearningRate", step_size=7, **_RANGE),
     _rate("triangular_iterations", "TriangularCyclicalLearningRate", step_size=10, scale_mode="iterations", **_RANGE),
     _rate("triangular2", "Triangular2CyclicalLearningRate", step_size=7, **_RANGE),
     _rate("triangular2_iterations", "Triangular2CyclicalLearningRate", step_size=7, scale_mode="iterations", **_RANGE),
     _rate("cyclical_exponential", "ExponentialCyclicalLearningRate", step_size=7, gamma=0.95, **_RANGE),
-    _rate("cyclical_exponential_cycle", "ExponentialCyclicalLearningRate", step_size=7, gamma=0.8, scale_mode="cycle", **_RANGE),
+    _rate(
+        "cyclical_exponential_cycle",
+        "ExponentialCyclicalLearningRate",
+        step_size=7,
+        gamma=0.8,
+        scale_mode="cycle",
+        **_RANGE,
+    ),
 ]

@@ -53,7 +53,7 @@ def gradients(kind, seed, steps=STEPS):
     tree = {}
     for path, shape in SHAPES.items():
         drift = 0.4 * rng.standard_normal(shape)
-        value = drift + 0.6 * rng.standard_normal((steps,) + shape)
+        value = drift + 0.6 * rng.standard_normal((steps, *shape))
         column = (slice(None),) + (None,) * len(shape)
         if kind == "shrinking":
             value = value * (SHRINK**time)[column]

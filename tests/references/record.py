@@ -21,10 +21,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 warnings.filterwarnings("ignore")
 
-import numpy as np  # noqa: E402
-
 import cases as cases_module  # noqa: E402
 import inputs  # noqa: E402
+import numpy as np  # noqa: E402
 
 
 def jsonable(value):
@@ -95,12 +94,12 @@ class Keras3:
                 gradients,
                 [v.value for v in variables],
             )
-            for variable, value in zip(variables, new[0]):
+            for variable, value in zip(variables, new[0], strict=True):
                 variable.assign(value)
-            for variable, value in zip(optimizer.variables, new[1]):
+            for variable, value in zip(optimizer.variables, new[1], strict=True):
                 variable.assign(value)
         else:
-            optimizer.apply_gradients(list(zip(gradients, variables)))
+            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
 
     def value(self, variable):
         return np.asarray(variable)
@@ -112,14 +111,10 @@ class Keras3:
         return [(v.path, v) for v in optimizer.variables]
 
     def describe(self, optimizer):
-        return first_that_works(
-            lambda: self.keras.optimizers.serialize(optimizer), optimizer.get_config
-        )
+        return first_that_works(lambda: self.keras.optimizers.serialize(optimizer), optimizer.get_config)
 
     def describe_schedule(self, schedule):
-        return first_that_works(
-            lambda: self.keras.optimizers.schedules.serialize(schedule)
-        )
+        return first_that_works(lambda: self.keras.optimizers.schedules.serialize(schedule))
 
     def evaluate(self, schedule, step):
         return np.asarray(schedule(self.keras.ops.convert_to_tensor(step, "int32")))
@@ -169,7 +164,7 @@ class TensorFlow:
         return self.tf.constant(value)
 
     def apply(self, optimizer, gradients, variables):
-        optimizer.apply_gradients(list(zip(gradients, variables)))
+        optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
 
     def value(self, variable):
         return variable.numpy()
@@ -184,9 +179,7 @@ class TensorFlow:
         return [(v.name, v) for v in listed]
 
     def describe(self, optimizer):
-        return first_that_works(
-            lambda: self.tf.keras.optimizers.serialize(optimizer), optimizer.get_config
-        )
+        return first_that_works(lambda: self.tf.keras.optimizers.serialize(optimizer), optimizer.get_config)
 
     def describe_schedule(self, schedule):
         return first_that_works(
@@ -251,13 +244,13 @@ def run(backend, case):
                     gradient.flat[0] = np.inf
             given.append(backend.gradient(gradient))
         backend.apply(optimizer, given, variables)
-        for path, variable in zip(paths, variables):
+        for path, variable in zip(paths, variables, strict=True):
             history[path].append(np.array(backend.value(variable)))
         if loss_scale:
             scales.append(np.array(backend.value(optimizer.dynamic_scale)))
             counts.append(int(backend.value(core.iterations)))
         if extras.get("average"):
-            for path, variable in zip(paths, backend.averages(optimizer, variables)):
+            for path, variable in zip(paths, backend.averages(optimizer, variables), strict=True):
                 averages[path].append(np.array(backend.value(variable)))
 
     slug = case["slug"]
@@ -269,9 +262,7 @@ def run(backend, case):
         arrays[f"{slug}/extra/loss_scale"] = np.stack(scales)
         arrays[f"{slug}/extra/iterations"] = np.asarray(counts, np.int32)
     state = [(name, np.asarray(backend.value(v))) for name, v in backend.state(optimizer)]
-    arrays[f"{slug}/state"] = np.concatenate(
-        [np.ravel(value).astype(np.float32) for _, value in state]
-    )
+    arrays[f"{slug}/state"] = np.concatenate([np.ravel(value).astype(np.float32) for _, value in state])
     for name, array in arrays.items():
         assert np.all(np.isfinite(array)), name
     description = {
@@ -349,7 +340,8 @@ def record_schedules():
         arguments = build_arguments(backend, row["arguments"])
         schedule = backend.schedule(row["class"])(**arguments)
         values = np.asarray([backend.evaluate(schedule, step) for step in steps])
-        assert values.dtype == np.float32 and np.all(np.isfinite(values)), row["slug"]
+        assert values.dtype == np.float32, row["slug"]
+        assert np.all(np.isfinite(values)), row["slug"]
         arrays[row["slug"]] = values
         described[row["slug"]] = {
             "library": library,
@@ -362,7 +354,7 @@ def record_schedules():
 
 
 def main():
-    names = cases_module.LIBRARIES + ("schedules",)
+    names = (*cases_module.LIBRARIES, "schedules")
     if len(sys.argv) != 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python tests/references/record.py {'|'.join(names)}")
     name = sys.argv[1]
