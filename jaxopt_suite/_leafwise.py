@@ -184,11 +184,21 @@ def _update_array(chain: Sequence[Rule], dtype: Any, x: Any, rows: Sequence[Any]
     return x, after
 
 
+def _kind(slots: type) -> tuple[str, tuple[str, ...]]:
+    """What a state is, though a notebook may have defined its class anew."""
+    return slots.__name__, getattr(slots, "_fields", ())
+
+
 class _Table:
     """A rule's state, read and written one array at a time."""
 
     def __init__(self, walk: Pass, rule: Rule, state: Any):
         self.walk, self.rule, self.old = walk, rule, state
+        if _kind(type(state)) != _kind(rule.slots or type(None)):
+            want = rule.slots.__name__ if rule.slots else "None"
+            raise ValueError(
+                f"{walk.owner}: the state is of another optimizer: got a {type(state).__name__}, it must be {want}."
+            )
         fields = [] if state is None else zip(state._fields, state, strict=True)
         kept = {name: tree for name, tree in fields if name not in rule.shared and tree is not None}
         self.columns = {name: trees.leaves(tree) for name, tree in kept.items()}

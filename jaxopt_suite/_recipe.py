@@ -274,9 +274,8 @@ def _complete_docstring(make: Callable, words: Mapping[str, Word]) -> None:
         if word is None or not word.says:
             continue
         default = "" if parameter.default is inspect.Parameter.empty else f" Default: `{parameter.default!r}`."
-        kind = {"patterns": "regexes", "flag": "bool", "constant": "number"}.get(word.kind, word.kind)
-        bounds = f", {word.must}" if word.kind in ("number", "constant", "integer", "choice") else ""
-        lines.append(f"    {name}: {kind}{bounds}: {word.says}{default}")
+        must = f"a number {word.must}" if word.kind in ("number", "constant") else word.must
+        lines.append(f"    {name}: {must}: {word.says}{default}")
     if lines:
         doc = inspect.cleandoc(make.__doc__ or "")
         raises = "Raises:\n    ValueError, TypeError: naming the argument, what it must be, and what came."

@@ -148,6 +148,9 @@ def test_bad_trees(row):
     refused(grads, optax.EmptyState(), params, "expected the state that init made, got a EmptyState")
     with pytest.raises(TypeError, match="the parameter at 'key' must be a floating-point array"):
         tx.init({"key": jax.random.key(0)})
+    other = jos.adagrad if row.make is not jos.adagrad else jos.adadelta
+    with pytest.raises((ValueError, TypeError), match="of another optimizer|the state that init made"):
+        tx.update(grads, other().init(params), params)
     if any(s is not None for s in state.stages):
         other = tx.init({"scale": jnp.ones(5)})
         refused({"scale": jnp.ones(4)}, other, {"scale": jnp.ones(4)}, "not of these parameters")
