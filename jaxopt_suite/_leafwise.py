@@ -128,6 +128,8 @@ class Pass:
         widest = chains[max(chains, key=lambda c: c.itemsize)]
         cuts = [0, *(i for i, rule in enumerate(widest) if rule.measures and i > 0), len(widest)]
         states = list(states)
+        for rule, state in zip(widest, states, strict=True):
+            _check_state(self.owner, rule, state)
         for start, stop in itertools.pairwise(cuts):
             part = slice(start, stop)
             states[part] = map(self._share, widest[part], states[part])
@@ -184,9 +186,13 @@ def _update_array(chain: Sequence[Rule], dtype: Any, x: Any, rows: Sequence[Any]
     return x, after
 
 
-def _kind(slots: type) -> tuple[str, tuple[str, ...]]:
-    """What a state is, though a notebook may have defined its class anew."""
-    return slots.__name__, getattr(slots, "_fields", ())
+def _check_state(owner: str, rule: Rule, state: Any) -> None:
+    """Refuses the state of another rule; a class that a notebook has defined anew is the same."""
+    want, have = rule.slots or type(None), type(state)
+    if (want.__name__, getattr(want, "_fields", ())) != (have.__name__, getattr(have, "_fields", ())):
+        raise ValueError(
+            f"{owner}: the state is of another optimizer: got a {have.__name__}, it must be a {want.__name__}."
+        )
 
 
 class _Table:
@@ -194,11 +200,6 @@ class _Table:
 
     def __init__(self, walk: Pass, rule: Rule, state: Any):
         self.walk, self.rule, self.old = walk, rule, state
-        if _kind(type(state)) != _kind(rule.slots or type(None)):
-            want = rule.slots.__name__ if rule.slots else "None"
-            raise ValueError(
-                f"{walk.owner}: the state is of another optimizer: got a {type(state).__name__}, it must be {want}."
-            )
         fields = [] if state is None else zip(state._fields, state, strict=True)
         kept = {name: tree for name, tree in fields if name not in rule.shared and tree is not None}
         self.columns = {name: trees.leaves(tree) for name, tree in kept.items()}

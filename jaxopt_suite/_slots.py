@@ -13,8 +13,14 @@ from jaxopt_suite._check import check, nearest
 from jaxopt_suite._pipeline import HeldRate, OptimizerState
 
 
-def find(owner: str, state: Any, within: str | None) -> OptimizerState:
-    """Our state inside `state`; a primitive's counts only where there is no optimizer's."""
+def has_rate(ours: OptimizerState) -> bool:
+    return ours.learning_rate is not None
+
+
+def find(
+    owner: str, state: Any, within: str | None, which: Callable[[OptimizerState], bool] = has_rate
+) -> OptimizerState:
+    """Our state inside `state`, by default an optimizer's; any other counts only where there is none."""
     found = {
         trees.path_name(path): node
         for path, node in jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_ours)[0]
@@ -26,7 +32,7 @@ def find(owner: str, state: Any, within: str | None) -> OptimizerState:
         if within not in found:
             raise ValueError(f"{owner}: no state of ours at {within!r}; there are {sorted(found)}.")
         return found[within]
-    chosen = {place: node for place, node in found.items() if node.learning_rate is not None} or found
+    chosen = {place: node for place, node in found.items() if which(node)} or found
     if len(chosen) > 1:
         raise ValueError(f"{owner}: several optimizers are in this state; name one with within=, of {sorted(chosen)}.")
     return next(iter(chosen.values()))

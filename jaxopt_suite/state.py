@@ -66,7 +66,8 @@ def set_learning_rate(state: Any, rate: Any, within: str | None = None) -> Any:
 
 def gradient_norm(state: Any, within: str | None = None) -> jax.Array:
     """The norm of all gradients before the last step's clipping; there must be a `global_clipnorm`."""
-    found = slots.fields(slots.find("gradient_norm", state, within)).get("gradient_norm")
+    ours = slots.find("gradient_norm", state, within, lambda ours: "gradient_norm" in slots.fields(ours))
+    found = slots.fields(ours).get("gradient_norm")
     if found is None:
         raise ValueError("gradient_norm: the norm is only kept where global_clipnorm is set.")
     return slots.scalar(found)
