@@ -1,6 +1,6 @@
 """Where our states are in a tree, and which slots they hold: what `jos.state` is made of."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax

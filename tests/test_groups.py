@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from orbax.checkpoint import v1 as ocp
 from rows import ROWS
 from test_conformance import example, same, steps, trajectory
 
@@ -106,7 +107,7 @@ def test_clips_act_across_the_groups(dtype):
     parts = jos.by_path({"bias": jos.sgd(0.1), "": jos.sgd(0.1)}, global_clipnorm=0.5)
     same(steps(parts, params, grads)[0], steps(whole, params, grads)[0], tolerance=0)
     state = parts.update(grads, parts.init(params), params)[1]
-    norm = jos.state.gradient_norm(state, within="own")
+    norm = jos.state.gradient_norm(state)
     np.testing.assert_allclose(norm, optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), grads)), rtol=1e-6)
 
 
@@ -387,3 +388,33 @@ def test_many_bare_parameters_are_counted():
     params = {f"w{i}": jnp.ones(1) for i in range(20)}
     with pytest.raises(ValueError, match=r"no rule covers 'w1', .* and 11 more\."):
         jos.by_path({"w0": jos.sgd()}).init(params)
+
+
+def test_orbax_and_the_wrappers_of_optax(tmp_path):
+    params, grads = small()
+    rules = {"embedding": jos.frozen(), "bias": jos.sgd(0.1, momentum=0.9), "": jos.muon()}
+    tx = jos.by_path(rules, global_clipnorm=1.0)
+    expected, state = steps(tx, params, grads, n=2)
+    ocp.save(tmp_path / "state", state)
+    again = ocp.load(tmp_path / "state", tx.init(params))
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    with jax.numpy_dtype_promotion("standard"):
+        for wrapped in (optax.apply_if_finite(tx, 3), optax.MultiSteps(tx, 1).gradient_transformation()):
+            same(steps(wrapped, params, grads, n=2)[0], expected)
+    stacked = jax.tree.map(lambda w: jnp.stack([w, w]), params)
+    mapped = jax.vmap(lambda p: steps(tx, p, grads, n=2)[0])(stacked)
+    same(jax.tree.map(lambda w: w[1], mapped), expected)
+
+
+def test_groups_on_many_devices_give_the_numbers_of_one():
+    params, grads = example()
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    tx = jos.by_path({"bias": jos.sgd(0.1), "": jos.adam()}, global_clipnorm=0.5)
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    params8, grads8 = jax.device_put((params, grads), replicated)
+    same(steps(tx, params8, grads8)[0], steps(tx, params, grads)[0])
+    aggregated = jos.chain(jos.transforms.aggregate_gradients("data", axis_op="mean"), tx)
+    copies = jax.tree.map(lambda w: jnp.stack([w] * 8), (params, grads, aggregated.init(params)))
+    moved = jax.pmap(lambda p, g, s: aggregated.apply_gradients(g, s, p)[0], axis_name="data")(*copies[:2], copies[2])
+    same(jax.tree.map(lambda w: w[3], moved), steps(tx, params, grads, n=1)[0])
