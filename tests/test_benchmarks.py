@@ -1,0 +1,91 @@
+"""The benchmarks run, at a small size, and write what they say they write."""
+
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def as_a_script(monkeypatch):
+    """The folder on the path, and the peers' dtype promotion: not all of them work with a strict one."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A tree of three small leaves in the place of the large ones."""
+    import trees
+
+    shapes = {"word_embedding": (4, 3), "dense": {"kernel": (3, 2), "bias": (2,)}}
+    monkeypatch.setattr(trees, "TREES", dict.fromkeys(trees.TREES, lambda: shapes))
+
+
+def test_trees_have_the_sizes_they_are_known_by():
+    import trees
+
+    found = {name: (len(jax.tree.leaves(trees.shapes(name))), trees.size(trees.shapes(name))) for name in trees.TREES}
+    assert found == {
+        "one leaf of 32 M": (1, 2**25),
+        "ResNet-50": (161, 25_557_032),
+        "BERT-base": (199, 109_482_240),
+        "1000 leaves of 1000": (1000, 1_000_000),
+    }
+
+
+def test_rounds_take_every_contender_and_ratios_are_of_one_round():
+    import measure
+
+    calls = []
+    taken = measure.rounds({"ours": lambda: calls.append("a"), "theirs": lambda: calls.append("b")}, 4, 60)
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"ours": 4, "theirs": 4}
+    assert measure.against({"ours": [1, 2, 3], "theirs": [2, 4, 6]}) == {"theirs": [0.5, 0.5, 0.5]}
+
+
+def test_every_contender_takes_the_same_step(tiny):
+    import contenders
+    import trees
+
+    params, grads = trees.filled(trees.shapes("ResNet-50"), 0), trees.filled(trees.shapes("ResNet-50"), 1)
+    for name in contenders.OURS:
+        for contender in contenders.contenders(name, params, grads):
+            contender.first()
+            moved = [w.detach() if hasattr(w, "detach") else w for w in jax.tree.leaves(contender.params)]
+            assert all(np.isfinite(np.asarray(w)).all() for w in moved), (name, contender.library)
+
+
+def test_step_writes_its_tables_and_plot(tiny, tmp_path, monkeypatch):
+    import step
+
+    monkeypatch.setattr(step, "HERE", tmp_path)
+    monkeypatch.setattr(step, "RESULTS", tmp_path / "results" / "step.json")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["step.py", "--tree", "ResNet-50", "--optimizer", "adam", "--rounds", "3"])
+    step.main()
+    text = (tmp_path / "README.md").read_text()
+    assert "| adam |" in text
+    assert "| ours |" in text
+    assert (tmp_path / "step.png").stat().st_size > 10_000
+
+
+def test_accumulate_writes_its_table(tiny, tmp_path, monkeypatch):
+    import accumulate
+
+    monkeypatch.setattr(accumulate, "HERE", tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["accumulate.py", "--tree", "ResNet-50", "--rounds", "2"])
+    accumulate.main()
+    assert "| ours, held |" in (tmp_path / "ACCUMULATE.md").read_text()
+
+
+def test_importing_the_package_is_quick():
+    import import_time
+
+    assert import_time.seconds() < 0.3 * 3  # in a test beside others; by itself 0.3
