@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ from jaxopt_suite._config import Described, register
 from jaxopt_suite._leafwise import Rule
 from jaxopt_suite._pipeline import RULE, Gate, Part, Pipeline
 from jaxopt_suite._recipe import Recipe, declare
+
+if TYPE_CHECKING:
+    from jaxopt_suite.explain import Explanation
 
 
 class Transformation(Described, optax.GradientTransformationExtraArgs):
@@ -37,7 +40,7 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
         (part,) = self.pipeline.parts
         return part.build(**part.arguments)
 
-    def explain(self, params: Any) -> Any:
+    def explain(self, params: Any) -> "Explanation":
         """What will be done to each parameter, before anything is compiled: its rule, rate, decay, clip and slots.
 
         `params` holds arrays or `jax.ShapeDtypeStruct`s. The result prints as a table, shows as one in a notebook,

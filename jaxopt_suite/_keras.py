@@ -27,12 +27,12 @@ def written_by(owner: str, data: Mapping[str, Any]) -> str:
 
 def translated(make: Callable, arguments: dict[str, Any], module: str) -> dict[str, Any]:
     """The arguments of a config that a module of Keras wrote, in our words."""
-    keras = "is_legacy_optimizer" in arguments or module
-    if not keras:
+    if not module and "is_legacy_optimizer" not in arguments:
         return arguments
     ours = {name: value for name, value in arguments.items() if not _says_nothing(make, name, value)}
     if ours.pop("is_legacy_optimizer", False) or module.startswith(_LEGACY):
-        ours.setdefault("dialect", "legacy") if "dialect" in make.words else None
+        if "dialect" in make.words:
+            ours.setdefault("dialect", "legacy")
         if make.class_name == "Nadam" and "decay" in ours:  # where the legacy Nadam keeps it
             ours["schedule_decay"] = ours.pop("decay")
     else:

@@ -1,6 +1,7 @@
 """An optimizer is a value: it compares, hashes, prints, copies, pickles, goes to JSON and back, and compiles once."""
 
 import copy
+import functools
 import json
 import pickle
 import subprocess
@@ -188,6 +189,15 @@ def test_equal_optimizers_are_traced_once():
             tx = optax.adam(1e-3)
             jitted(tx, params, tx.init(params), grads)
     assert len(traces) == 4
+
+
+def test_a_cached_step_factory_makes_one_step():
+    @functools.cache
+    def make_step(tx):
+        return jax.jit(tx.apply_gradients)
+
+    assert make_step(jos.novograd(0.1, weight_decay=0.1)) is make_step(jos.novograd(0.1, weight_decay=0.1))
+    assert make_step(jos.novograd(0.1)) is not make_step(jos.novograd(0.2))
 
 
 def test_sixteen_rates_are_one_program():
