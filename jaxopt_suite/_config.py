@@ -117,7 +117,8 @@ def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
     """The value that `serialize`, or the real Keras, wrote; an argument that is not in the config has its default.
 
     Nothing is imported or evaluated: a config can only name what is registered or in `custom_objects`, a dict from
-    class names to functions declared with `@optimizer` or `@schedule`, and from names to plain functions.
+    class names to functions declared with `@optimizer` or `@schedule`, and from names to plain functions; and,
+    through `from_optax`, a public factory of Optax.
     What `keras.optimizers.legacy` or TF Addons wrote gets `dialect="legacy"`.
 
     >>> import jaxopt_suite as jos
