@@ -85,7 +85,7 @@ def test_train_digits_reads_a_config(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--optimizer", "novogard"), "unknown class name 'novogard'. Did you mean 'NovoGrad'?"),
+        (("--optimizer", "novogard"), "unknown class name 'novogard'. Did you mean 'novograd'?"),
         (("--optimizer", "scale_by_adam"), "scale_by_adam() is not an optimizer"),
         (("--config", "missing.json"), "No such file or directory: 'missing.json'"),
         (("--resume", "--out", "missing"), "there is no checkpoint in missing"),
