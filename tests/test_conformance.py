@@ -149,7 +149,7 @@ def test_bad_trees(row):
     with pytest.raises(TypeError, match="the parameter at 'key' must be a floating-point array"):
         tx.init({"key": jax.random.key(0)})
     other = jos.adagrad if row.make is not jos.adagrad else jos.adadelta
-    with pytest.raises((ValueError, TypeError), match="of another optimizer|the state that init made"):
+    with pytest.raises((ValueError, TypeError), match=r"of another optimizer|the state that init made"):
         tx.update(grads, other().init(params), params)
     if any(s is not None for s in state.stages):
         other = tx.init({"scale": jnp.ones(5)})
