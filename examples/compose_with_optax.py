@@ -1,6 +1,6 @@
 """Our primitives beside Optax's in one chain, inside a Linen `TrainState`.
 
-    python examples/compose_with_optax.py --steps 200
+python examples/compose_with_optax.py --steps 200
 """
 
 import argparse

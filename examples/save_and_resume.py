@@ -1,6 +1,6 @@
 """Checkpoints with Orbax: what is saved, what rules after a restore, and that nothing is lost.
 
-    python examples/save_and_resume.py --steps 40
+python examples/save_and_resume.py --steps 40
 """
 
 import argparse

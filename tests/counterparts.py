@@ -47,9 +47,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
         ),
     ),
     "adamw": (
-        Counterpart(
-            lambda: jos.adamw(0.05, 0.1, epsilon=TINY), lambda: optax.adamw(0.05, eps=TINY, weight_decay=0.1)
-        ),
+        Counterpart(lambda: jos.adamw(0.05, 0.1, epsilon=TINY), lambda: optax.adamw(0.05, eps=TINY, weight_decay=0.1)),
         Counterpart(
             lambda: jos.adamw(0.05, 0.1, epsilon=TINY, dialect="legacy"),
             lambda: optax.adamw(0.05, eps=TINY, weight_decay=0.1 / 0.05),
@@ -103,9 +101,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
         ),
     ),
     "adafactor": (
-        Counterpart(
-            lambda: jos.adafactor(0.05), lambda: optax.adafactor(0.05, min_dim_size_to_factor=1), within=1e-8
-        ),
+        Counterpart(lambda: jos.adafactor(0.05), lambda: optax.adafactor(0.05, min_dim_size_to_factor=1), within=1e-8),
         Counterpart(
             lambda: jos.adafactor(0.5, relative_step=False),
             lambda: optax.adafactor(0.5, min_dim_size_to_factor=1),
@@ -127,9 +123,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
         ),
     ),
     "schedule_free_adamw": (
-        Counterpart(
-            lambda: jos.schedule_free_adamw(0.05), lambda: optax.contrib.schedule_free_adamw(0.05, eps=1e-8)
-        ),
+        Counterpart(lambda: jos.schedule_free_adamw(0.05), lambda: optax.contrib.schedule_free_adamw(0.05, eps=1e-8)),
         Counterpart(
             lambda: jos.schedule_free_adamw(0.05, warmup_steps=3),
             lambda: optax.contrib.schedule_free_adamw(0.05, warmup_steps=3),
