@@ -79,11 +79,8 @@ class Optimizer(Transformation):
 
     def scale_loss(self, loss: Any, state: Any = None) -> Any:
         """The loss times `loss_scale_factor`, or times the dynamic scale in `state`."""
-        return loss * self._loss_scale(state, jnp.result_type(loss))
-
-    def _loss_scale(self, state: Any, dtype: Any) -> Any:
         scale = self.pipeline.loss_scale(state)
-        return scale if isinstance(scale, float) else scale.astype(dtype)
+        return loss * (scale if isinstance(scale, float) else scale.astype(jnp.result_type(loss)))
 
     def compute_gradients(
         self,
@@ -100,6 +97,7 @@ class Optimizer(Transformation):
         a scalar. With a loss scale the gradients are those of the scaled loss (a dynamic scale is read from
         `state`); the loss that is returned is not scaled.
         """
+        self.pipeline.loss_scale(state)  # what is no state of ours is refused before anything is differentiated
 
         def scaled(params: Any) -> tuple[Any, Any]:
             out = loss_fn(params, *args)

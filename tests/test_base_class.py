@@ -175,6 +175,13 @@ def test_aggregation_sums_or_averages_before_the_clip(row):
         same(jax.tree.map(lambda u: u[1], got), want, 1e-5)
 
 
+def test_params_and_state_in_the_wrong_order_are_refused():
+    tx, params = jos.adam(), {"w": jnp.ones(2)}
+    for call in (tx.minimize, lambda loss, *args: tx.apply_gradients(params, *args)):
+        with pytest.raises(TypeError, match="adam: expected the state that init made, got a dict"):
+            call(lambda p: p["w"].sum(), params, tx.init(params))
+
+
 def test_has_aux_and_grad_loss():
     tx, w = jos.sgd(1.0), jnp.array([1.0, 2.0])
     (loss, aux), grads = tx.compute_gradients(lambda w, k: ((k * w).sum(), "aux"), w, 3.0, has_aux=True)
