@@ -1,8 +1,9 @@
-"""Measuring side by side: every round takes each contender once, in turn, and ratios are of one round."""
+"""Measuring side by side: every round takes each contender once, and ratios are of one round."""
 
 import gc
 import os
 import platform
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -10,21 +11,24 @@ from typing import Any
 
 import numpy as np
 
+PAUSE = 0.02  # seconds
+
 
 def rounds(run: Mapping[str, Callable[[], None]], at_most: int, seconds: float) -> dict[str, list[float]]:
     """Seconds of each contender in each round, as many rounds as fit into `seconds`, at least three.
 
-    The contender that begins moves on by one each round, so that none always follows the same other.
+    The order is drawn anew in each round, and there is a pause before each contender: the threads of the one
+    before (torch's, above all) spin for a while after their work.
     """
-    names, taken = list(run), {name: [] for name in run}
+    names, taken, draw = list(run), {name: [] for name in run}, random.Random(0)
     gc.collect()
     gc.disable()
     begin = time.perf_counter()
     for index in range(at_most):
         if index >= 3 and time.perf_counter() - begin > seconds:
             break
-        for offset in range(len(names)):
-            name = names[(index + offset) % len(names)]
+        for name in draw.sample(names, len(names)):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run[name]()
             taken[name].append(time.perf_counter() - start)

@@ -87,8 +87,9 @@ Written by `python benchmarks/step.py`; do not edit. What the numbers mean, and 
 {machine}
 
 One process; parameters and state are donated; a step is timed until its results are there. Each round takes every
-library once, in turn. A ratio is ours over theirs in the same round, **median** (quartiles): below 1 ours is faster.
-torch's step includes `clip_grad_norm_` where the others clip. Tracing and compiling are ratios of single runs.
+library once, in an order of its own, after a pause. A ratio is ours over theirs in the same round, **median**
+(quartiles): below 1 ours is faster. torch's step includes `clip_grad_norm_` where the others clip. Tracing and
+compiling are ratios of single runs.
 
 ![steps](step.png)
 """

@@ -119,8 +119,8 @@ def main() -> None:
                 results["steps"].append(measured(tree, name, options))
                 gc.collect()
                 print(report.line(results["steps"][-1]), flush=True)
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+                RESULTS.parent.mkdir(exist_ok=True)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     report.write(json.loads(RESULTS.read_text()), HERE)
 
 

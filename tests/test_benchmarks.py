@@ -44,7 +44,7 @@ def test_rounds_take_every_contender_and_ratios_are_of_one_round():
 
     calls = []
     taken = measure.rounds({"ours": lambda: calls.append("a"), "theirs": lambda: calls.append("b")}, 4, 60)
-    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert sorted(calls[:2]) == sorted(calls[2:4]) == ["a", "b"]
     assert {name: len(seconds) for name, seconds in taken.items()} == {"ours": 4, "theirs": 4}
     assert measure.against({"ours": [1, 2, 3], "theirs": [2, 4, 6]}) == {"theirs": [0.5, 0.5, 0.5]}
 
