@@ -14,7 +14,7 @@ from jaxopt_suite._recipe import Recipe, declare
 from jaxopt_suite.transforms.accumulate import accumulate
 from jaxopt_suite.transforms.aggregate import aggregate_gradients
 from jaxopt_suite.transforms.clip import clip_by_global_norm, clip_by_norm, clip_by_value
-from jaxopt_suite.transforms.decay import decayed, except_for, excluded
+from jaxopt_suite.transforms.decay import decayed, except_for, excluded, is_off
 from jaxopt_suite.transforms.ema import ema
 from jaxopt_suite.transforms.scale import unscale
 
@@ -136,8 +136,7 @@ def _main_rule(body: Body, arguments: dict[str, Any], own_decay: tuple[str, ...]
 
 def _decays(weight_decay: Any, rule: Rule) -> Rule:
     """A rule that says by how much it decays, for `explain`."""
-    off = isinstance(weight_decay, float) and weight_decay == 0
-    return rule if off or rule.decay is not None else dataclasses.replace(rule, decay=weight_decay)
+    return rule if is_off(weight_decay) or rule.decay is not None else dataclasses.replace(rule, decay=weight_decay)
 
 
 def _rule(body: Body, arguments: Mapping[str, Any]) -> Rule:

@@ -9,6 +9,7 @@ from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
 from jaxopt_suite.optimizers._rectified import rectified, warm_up
+from jaxopt_suite.transforms.decay import with_decay
 
 
 class AdaBeliefState(NamedTuple):
@@ -53,7 +54,7 @@ def scale_by_adabelief(
         else:
             v_hat = jnp.sqrt(used) / jnp.sqrt(1 - beta_2**t.count)
             u = m / (1 - beta_1**t.count) / (v_hat + epsilon)
-        return -rate(t) * (u + weight_decay * w), AdaBeliefState(m, v, vhat)
+        return -rate(t) * with_decay(u, weight_decay, w), AdaBeliefState(m, v, vhat)
 
     return leafwise(AdaBeliefState, init, update, emits_step=True, reads_weights=True)
 

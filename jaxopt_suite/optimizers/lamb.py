@@ -10,7 +10,7 @@ from jaxopt_suite._arguments import Common
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
-from jaxopt_suite.transforms.decay import except_for, excluded
+from jaxopt_suite.transforms.decay import except_for, excluded, with_decay
 
 
 class LambState(NamedTuple):
@@ -43,7 +43,7 @@ def scale_by_lamb(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         mhat, vhat = m / (1 - beta_1**t.count), v / (1 - beta_2**t.count)
-        return mhat / (jnp.sqrt(vhat) + epsilon) + weight_decay * w, LambState(m, v)
+        return with_decay(mhat / (jnp.sqrt(vhat) + epsilon), weight_decay, w), LambState(m, v)
 
     def adapted(g: Any, s: LambState, w: Any, t: Any) -> tuple[Any, LambState]:
         u, s = update(g, s, w, t)

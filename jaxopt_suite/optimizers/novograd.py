@@ -8,6 +8,7 @@ from jaxopt_suite._arguments import CommonBesidesDecay
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
+from jaxopt_suite.transforms.decay import with_decay
 
 
 class NovoGradState(NamedTuple):
@@ -43,8 +44,7 @@ def scale_by_novograd(
         g2 = jnp.sum(g * g)
         v = jnp.where(first, g2, beta_2 * s.v + (1 - beta_2) * g2)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
-        u = g / (jnp.sqrt(v if vhat is None else vhat) + epsilon)
-        u = u + weight_decay * w
+        u = with_decay(g / (jnp.sqrt(v if vhat is None else vhat) + epsilon), weight_decay, w)
         if grad_averaging:
             u = u * jnp.where(first, 1.0, 1 - beta_1)
         m = beta_1 * s.m - t.learning_rate * u

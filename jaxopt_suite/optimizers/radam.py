@@ -9,6 +9,7 @@ from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
 from jaxopt_suite.optimizers._rectified import rectified, warm_up
+from jaxopt_suite.transforms.decay import with_decay
 
 
 class RectifiedAdamState(NamedTuple):
@@ -47,7 +48,7 @@ def scale_by_radam(
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = jnp.maximum(s.vhat, v) if amsgrad else None
         u = rectified(m, vhat if amsgrad else v, beta_1, beta_2, epsilon, sma_threshold, t)
-        return -rate(t) * (u + weight_decay * w), RectifiedAdamState(m, v, vhat)
+        return -rate(t) * with_decay(u, weight_decay, w), RectifiedAdamState(m, v, vhat)
 
     return leafwise(RectifiedAdamState, init, update, emits_step=True, reads_weights=True)
 

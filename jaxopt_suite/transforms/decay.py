@@ -30,7 +30,7 @@ def decayed(
 
     Without `by_rate` it is that of TF Addons: `w <- w - w * weight_decay`.
     """
-    if weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0):
+    if is_off(weight_decay):
         return rule
 
     def decay(rule: Rule) -> Rule:
@@ -42,6 +42,15 @@ def decayed(
         return dataclasses.replace(rule, update=update, reads_weights=True, decay=weight_decay)
 
     return except_for(each(decay, rule), rule, exclude)
+
+
+def with_decay(u: Any, weight_decay: Any, w: Any) -> Any:
+    """`u + weight_decay * w`, and `u` where the decay is off: for the sake of NaN, XLA would compute `0 * w`."""
+    return u if is_off(weight_decay) else u + weight_decay * w
+
+
+def is_off(weight_decay: Any) -> bool:
+    return weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0)
 
 
 def excluded(patterns: Iterable[str]) -> Callable[[str], bool] | None:
