@@ -99,6 +99,10 @@ class Jitted:
         self.step_program = jax.jit(self.make(), donate_argnums=(0, 1))
         self.step()
 
+    def place(self) -> None:
+        """Moves parameters and state to new memory: where it lies is worth some per cent of a step."""
+        self.params, self.state = jax.tree.map(jnp.array, (self.params, self.state))
+
     def step(self) -> None:
         self.params, self.state = self.step_program(self.params, self.state, self.grads)
         jax.block_until_ready((self.params, self.state))
@@ -166,6 +170,12 @@ class Torch:
 
     def first(self) -> None:
         self.step()
+
+    def place(self) -> None:
+        for w in self.params:
+            w.data = w.data.clone()
+            slots = self.tx.state[w]
+            slots.update({name: s.clone() for name, s in slots.items() if hasattr(s, "clone")})
 
     def step(self) -> None:
         import torch

@@ -14,8 +14,10 @@ import numpy as np
 PAUSE = 0.02  # seconds
 
 
-def rounds(run: Mapping[str, Callable[[], None]], at_most: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, as many rounds as fit into `seconds`, at least three.
+def rounds(
+    run: Mapping[str, Callable[[], None]], at_most: int, seconds: float, at_least: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each round, as many rounds as fit into `seconds`.
 
     The order is drawn anew in each round, and there is a pause before each contender: the threads of the one
     before (torch's, above all) spin for a while after their work.
@@ -25,7 +27,7 @@ def rounds(run: Mapping[str, Callable[[], None]], at_most: int, seconds: float) 
     gc.disable()
     begin = time.perf_counter()
     for index in range(at_most):
-        if index >= 3 and time.perf_counter() - begin > seconds:
+        if index >= at_least and time.perf_counter() - begin > seconds:
             break
         for name in draw.sample(names, len(names)):
             time.sleep(PAUSE)

@@ -11,7 +11,9 @@ only writes the last two again, from the first.
 import argparse
 import gc
 import json
+import math
 import pathlib
+import random
 from typing import Any
 
 import jax
@@ -46,6 +48,19 @@ def _summary(taken: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
+def placed_rounds(found: list[Any], options: argparse.Namespace) -> dict[str, list[float]]:
+    """Rounds of steps; some times in between all arrays are moved to new memory, in an order that is drawn."""
+    taken: dict[str, list[float]] = {contender.library: [] for contender in found}
+    run, draw = {contender.library: contender.step for contender in found}, random.Random(0)
+    for _ in range(options.placements):
+        for contender in draw.sample(found, len(found)):
+            contender.place()
+        share = math.ceil(options.rounds / options.placements), options.seconds / options.placements
+        for library, seconds in rounds(run, *share, at_least=1).items():
+            taken[library] += seconds
+    return taken
+
+
 def measured(tree: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One optimizer on one tree."""
     params, grads = trees.filled(trees.shapes(tree), 0), trees.filled(trees.shapes(tree), 1)
@@ -54,7 +69,7 @@ def measured(tree: str, name: str, options: argparse.Namespace) -> dict[str, Any
     result = prepared(found, options.repeats)
     for contender in found:
         contender.first()
-    taken = rounds({c.library: c.step for c in found}, options.rounds, options.seconds)
+    taken = placed_rounds(found, options)
     memory = {c.library: c.memory() for c in found}
     return {"tree": tree, "optimizer": name, "step": _summary(taken), **result, "memory": memory}
 
@@ -107,6 +122,7 @@ def main() -> None:
     parser.add_argument("--optimizer", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--rounds", type=int, default=30, help="rounds of steps, at most")
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds of rounds, for one optimizer and tree")
+    parser.add_argument("--placements", type=int, default=3, help="how often the arrays are moved to new memory")
     parser.add_argument("--repeats", type=int, default=1, help="how often a step is traced and compiled")
     parser.add_argument("--report", action="store_true", help="only write the tables and the plot again")
     options = parser.parse_args()
