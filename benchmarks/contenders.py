@@ -83,28 +83,27 @@ class Jitted:
         self.compiled: Any = None
 
     def prepare(self) -> dict[str, float]:
-        """Traces and compiles the step; the seconds that both took, JAX's own functions being traced before."""
-        self.lowered()
+        """Moves all arrays to new memory, traces and compiles the step anew and takes one.
+
+        Returns the seconds of tracing, JAX's own functions being traced before, and of compiling.
+        """
+        self.params, self.state = jax.tree.map(jnp.array, (self.params, self.state))
+        self.lower()
         start = time.perf_counter()
-        lowered = self.lowered()
+        lowered = self.lower()
         traced = time.perf_counter()
         self.compiled = lowered.compile()
-        return {"trace": traced - start, "compile": time.perf_counter() - traced}
-
-    def lowered(self) -> Any:
-        return jax.jit(self.make(), donate_argnums=(0, 1)).lower(self.params, self.state, self.grads)
-
-    def first(self) -> None:
-        """The step through `jit`, as it is used: its call is faster than that of a compiled program."""
-        self.step_program = jax.jit(self.make(), donate_argnums=(0, 1))
+        compiled = time.perf_counter()
         self.step()
+        return {"trace": traced - start, "compile": compiled - traced}
 
-    def place(self) -> None:
-        """Moves parameters and state to new memory: where it lies is worth some per cent of a step."""
-        self.params, self.state = jax.tree.map(jnp.array, (self.params, self.state))
+    def lower(self) -> Any:
+        """A new program; `jit` finds what is compiled from it, and is called faster than that itself is."""
+        self.program = jax.jit(self.make(), donate_argnums=(0, 1), keep_unused=True)
+        return self.program.lower(self.params, self.state, self.grads)
 
     def step(self) -> None:
-        self.params, self.state = self.step_program(self.params, self.state, self.grads)
+        self.params, self.state = self.program(self.params, self.state, self.grads)
         jax.block_until_ready((self.params, self.state))
 
     def memory(self) -> dict[str, float]:
@@ -163,19 +162,17 @@ def _keras_step(name: str, params: Any, grads: Any) -> Jitted | None:
 class Torch:
     """torch's own step, with its gradients clipped before; it has no program to compile."""
 
-    make = None
-
     def __init__(self, library: str, tx: Any, params: Any, clip: bool):
         self.library, self.tx, self.params, self.clip = library, tx, params, clip
 
-    def first(self) -> None:
-        self.step()
-
-    def place(self) -> None:
+    def prepare(self) -> dict[str, float]:
+        """Moves all arrays to new memory and takes a step."""
         for w in self.params:
             w.data = w.data.clone()
             slots = self.tx.state[w]
             slots.update({name: s.clone() for name, s in slots.items() if hasattr(s, "clone")})
+        self.step()
+        return {}
 
     def step(self) -> None:
         import torch

@@ -48,8 +48,8 @@ def _programs(results: Sequence[Mapping[str, Any]]) -> str:
             found = result[what]
             ratios = [f"{found['ratio'][peer][1]:.2f}" if peer in found["ratio"] else "-" for peer in PEERS[:2]]
             row += [f"{found['seconds']['ours'][1]:.2f}", *ratios]
-        rows.append(row)
-    head = ["optimizer", "trace, s", "/ optax", "/ keras", "compile, s", "/ optax", "/ keras"]
+        rows.append([*row, str(found["rounds"])])
+    head = ["optimizer", "trace, s", "/ optax", "/ keras", "compile, s", "/ optax", "/ keras", "runs"]
     return table(head, rows)
 
 
@@ -75,8 +75,11 @@ def _eager(found: Mapping[str, Any]) -> str:
 
 
 def _dispatch(found: Mapping[str, Any]) -> str:
-    rows = [[name, spread([1e3 * q for q in seconds], 1)] for name, seconds in found["seconds"].items()]
-    return table(["program", "ms"], rows)
+    rows = [
+        [name, f"{1e3 * seconds[1]:.1f}", spread(found["ratio"].get(name))]
+        for name, seconds in found["seconds"].items()
+    ]
+    return table(["program", "ms", "/ optax"], rows)
 
 
 HEAD = """# The optimizer step, measured
@@ -87,10 +90,9 @@ Written by `python benchmarks/step.py`; do not edit. What the numbers mean, and 
 {machine}
 
 One process; parameters and state are donated; a step is timed until its results are there. Each round takes every
-library once, in an order of its own, after a pause; now and then all arrays are moved to new memory, since where
-they lie is worth up to a tenth of a step. A ratio is ours over theirs in the same round, **median** (quartiles):
-below 1 ours is faster. torch's step includes `clip_grad_norm_` where the others clip. Tracing and
-compiling are ratios of single runs.
+library once, in an order of its own, after a pause; every few rounds all arrays are moved to new memory, and all
+steps traced and compiled anew, again in an order that is drawn. A ratio is ours over theirs in the same
+round, **median** (quartiles): below 1 ours is faster. torch's step includes `clip_grad_norm_` where the others clip.
 
 ![steps](step.png)
 """
@@ -107,7 +109,8 @@ def write(results: Mapping[str, Any], folder: pathlib.Path) -> None:
         parts += ["\nMemory over that of the parameters:\n", _memory(found), ""]
     parts += ["## A step outside jit\n", "AdamW with clipping, 161 leaves of at most 1000 entries, nothing donated.\n"]
     parts += [_eager(results["eager"]), "\n## What dispatch alone costs\n"]
-    parts += ["AdamW with clipping, 1000 leaves of 1000: 4000 arrays go in, 3000 come out.\n"]
+    parts += ["AdamW with clipping, 1000 leaves of 1000: 4000 arrays go in, 3000 come out. `nothing` is a program that"]
+    parts += ["computes nothing: it hands back our donated parameters and state.\n"]
     parts += [_dispatch(results["dispatch"]), ""]
     (folder / "README.md").write_text("\n".join(parts))
     plot(by_tree, folder / "step.png")

@@ -10,10 +10,11 @@ only writes the last two again, from the first.
 
 import argparse
 import gc
+import itertools
 import json
-import math
 import pathlib
 import random
+import time
 from typing import Any
 
 import jax
@@ -29,18 +30,26 @@ RESULTS = HERE / "results" / "step.json"
 SKIPPED = {("muon", tree) for tree in trees.TREES if tree != "BERT-base"}
 
 
-def prepared(found: list[Any], repeats: int) -> dict[str, Any]:
-    """Seconds of tracing and compiling, interleaved, for those that compile."""
-    jitted = [contender for contender in found if isinstance(contender, Jitted)]
-    taken: dict[str, dict[str, list[float]]] = {"trace": {}, "compile": {}}
-    for _ in range(repeats):
-        for contender in jitted:
+def taken_by(found: list[Any], options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Seconds of tracing, compiling and steps, by library.
+
+    Before each run of rounds all contenders are prepared anew, in an order that is drawn: where its arrays lie and
+    which program was compiled first is worth up to a tenth of a step.
+    """
+    taken = {what: {contender.library: [] for contender in found} for what in ("trace", "compile", "step")}
+    run, draw, begin = {contender.library: contender.step for contender in found}, random.Random(0), time.perf_counter()
+    for index in itertools.count():
+        if index >= options.repeats and time.perf_counter() - begin > options.seconds:
+            return taken
+        for contender in draw.sample(found, len(found)):
             for what, seconds in contender.prepare().items():
-                taken[what].setdefault(contender.library, []).append(seconds)
-    return {what: _summary(by_library) for what, by_library in taken.items()}
+                taken[what][contender.library].append(seconds)
+        for library, seconds in rounds(run, options.rounds, options.seconds / options.repeats, at_least=1).items():
+            taken["step"][library] += seconds
 
 
-def _summary(taken: dict[str, list[float]]) -> dict[str, Any]:
+def summary(taken: dict[str, list[float]]) -> dict[str, Any]:
+    taken = {name: seconds for name, seconds in taken.items() if seconds}
     return {
         "rounds": len(taken["ours"]),
         "seconds": {name: quartiles(seconds) for name, seconds in taken.items()},
@@ -48,30 +57,13 @@ def _summary(taken: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def placed_rounds(found: list[Any], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Rounds of steps; some times in between all arrays are moved to new memory, in an order that is drawn."""
-    taken: dict[str, list[float]] = {contender.library: [] for contender in found}
-    run, draw = {contender.library: contender.step for contender in found}, random.Random(0)
-    for _ in range(options.placements):
-        for contender in draw.sample(found, len(found)):
-            contender.place()
-        share = math.ceil(options.rounds / options.placements), options.seconds / options.placements
-        for library, seconds in rounds(run, *share, at_least=1).items():
-            taken[library] += seconds
-    return taken
-
-
 def measured(tree: str, name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One optimizer on one tree."""
     params, grads = trees.filled(trees.shapes(tree), 0), trees.filled(trees.shapes(tree), 1)
     found = contenders(name, params, grads)
     del params, grads
-    result = prepared(found, options.repeats)
-    for contender in found:
-        contender.first()
-    taken = placed_rounds(found, options)
-    memory = {c.library: c.memory() for c in found}
-    return {"tree": tree, "optimizer": name, "step": _summary(taken), **result, "memory": memory}
+    taken = {what: summary(by_library) for what, by_library in taken_by(found, options).items()}
+    return {"tree": tree, "optimizer": name, **taken, "memory": {c.library: c.memory() for c in found}}
 
 
 def eager(options: argparse.Namespace) -> dict[str, Any]:
@@ -84,7 +76,7 @@ def eager(options: argparse.Namespace) -> dict[str, Any]:
         run[f"{contender.library} eager"] = contender.eager_step
     for step in run.values():
         step()
-    taken = rounds(run, options.rounds, options.seconds)
+    taken = rounds(run, 10 * options.rounds, options.seconds)
     ratio = {c.library: against({n: taken[f"{c.library} {n}"] for n in ("eager", "compiled")}, "eager") for c in found}
     return {
         "seconds": {name: quartiles(seconds) for name, seconds in taken.items()},
@@ -93,37 +85,24 @@ def eager(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def dispatch(options: argparse.Namespace) -> dict[str, Any]:
-    """Our step of 1000 small leaves, beside a program with the same arguments and results.
-
-    It changes one entry of each array in place, so nearly all of its time is JAX's handling of arguments and results.
-    """
+    """A step of 1000 small leaves, beside a program that hands our donated arrays back and computes nothing."""
     tree = "1000 leaves of 1000"
     params, grads = trees.filled(trees.shapes(tree), 0), trees.filled(trees.shapes(tree), 1)
-    ours = next(c for c in contenders("adamw + clip", params, grads) if c.library == "ours")
-    empty = Jitted("empty", lambda: hand_back, ours.params, ours.state, ours.grads)
-    for contender in (ours, empty):
-        contender.first()
-    taken = rounds({"ours": ours.step, "empty": empty.step}, options.rounds, options.seconds)
-    return {"seconds": {name: quartiles(seconds) for name, seconds in taken.items()}}
-
-
-def hand_back(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
-    """The donated arrays, the first entry of each doubled in place."""
-
-    def touch(x: Any) -> Any:
-        return x.at[(0,) * x.ndim].multiply(2)
-
-    return jax.tree.map(touch, (params, state))
+    found = [c for c in contenders("adamw + clip", params, grads) if c.library in ("ours", "optax")]
+    ours = found[0]
+    found.append(Jitted("nothing", lambda: lambda p, s, g: (p, s), ours.params, ours.state, ours.grads))
+    taken = taken_by(found, options)["step"]
+    ratio = {name: against({name: taken[name], "optax": taken["optax"]}, name)["optax"] for name in ("ours", "nothing")}
+    return {"seconds": {name: quartiles(seconds) for name, seconds in taken.items()}, "ratio": ratio}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tree", nargs="+", choices=list(trees.TREES), default=list(trees.TREES))
     parser.add_argument("--optimizer", nargs="+", choices=list(OURS), default=list(OURS))
-    parser.add_argument("--rounds", type=int, default=30, help="rounds of steps, at most")
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of rounds, for one optimizer and tree")
-    parser.add_argument("--placements", type=int, default=3, help="how often the arrays are moved to new memory")
-    parser.add_argument("--repeats", type=int, default=1, help="how often a step is traced and compiled")
+    parser.add_argument("--repeats", type=int, default=3, help="how often all is prepared anew, at least")
+    parser.add_argument("--seconds", type=float, default=30.0, help="no further repeat of an optimizer after that time")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of steps in a repeat, at most")
     parser.add_argument("--report", action="store_true", help="only write the tables and the plot again")
     options = parser.parse_args()
     if not options.report:
@@ -133,6 +112,7 @@ def main() -> None:
                 if (name, tree) in SKIPPED:
                     continue
                 results["steps"].append(measured(tree, name, options))
+                jax.clear_caches()
                 gc.collect()
                 print(report.line(results["steps"][-1]), flush=True)
                 RESULTS.parent.mkdir(exist_ok=True)

@@ -56,7 +56,7 @@ def test_every_contender_takes_the_same_step(tiny):
     params, grads = trees.filled(trees.shapes("ResNet-50"), 0), trees.filled(trees.shapes("ResNet-50"), 1)
     for name in contenders.OURS:
         for contender in contenders.contenders(name, params, grads):
-            contender.first()
+            contender.prepare()
             moved = [w.detach() if hasattr(w, "detach") else w for w in jax.tree.leaves(contender.params)]
             assert all(np.isfinite(np.asarray(w)).all() for w in moved), (name, contender.library)
 
@@ -67,7 +67,7 @@ def test_step_writes_its_tables_and_plot(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "HERE", tmp_path)
     monkeypatch.setattr(step, "RESULTS", tmp_path / "results" / "step.json")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["step.py", "--tree", "ResNet-50", "--optimizer", "adam", "--rounds", "3"])
+    monkeypatch.setattr(sys, "argv", ["step.py", "--tree", "ResNet-50", "--optimizer", "adam", "--seconds", "0"])
     step.main()
     text = (tmp_path / "README.md").read_text()
     assert "| adam |" in text

@@ -32,8 +32,9 @@ def scale_by_momentum(momentum: Any = 0.0, *, nesterov: bool = False) -> Rule:
         return MomentumState(m=jnp.zeros_like(w))
 
     def update(g: Any, s: MomentumState, w: Any, t: Any) -> tuple[Any, MomentumState]:
-        m = momentum * s.m - t.learning_rate * g
-        return (momentum * m - t.learning_rate * g if nesterov else m), MomentumState(m)
+        step = -t.learning_rate * g
+        m = momentum * s.m + step
+        return (momentum * m + step if nesterov else m), MomentumState(m)
 
     return leafwise(MomentumState, init, update, emits_step=True)
 

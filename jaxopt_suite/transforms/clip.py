@@ -53,7 +53,7 @@ def clip_by_norm(clipnorm: Any) -> Rule:
 
 @transform(place=CLIP)
 def clip_by_global_norm(global_clipnorm: Any) -> Rule:
-    """Scales all gradients by `c * min(1 / N, 1 / c)`, where `N` is the norm of all of them together.
+    """Scales all gradients by `c / max(N, c)`, where `N` is the norm of all of them together.
 
     The norm is kept in the state (`state.gradient_norm`). Unlike `optax.clip_by_global_norm`, a norm that is
     not finite makes every gradient NaN, as in Keras, and not only the entries that are infinite.
@@ -71,7 +71,8 @@ def clip_by_global_norm(global_clipnorm: Any) -> Rule:
 
     def update(g: Any, s: ClipState, w: Any, t: Any) -> tuple[Any, ClipState]:
         norm = s.gradient_norm
-        scale = global_clipnorm * jnp.minimum(1 / norm, 1 / global_clipnorm) + (norm - norm)
+        # XLA computes a quotient once, and anything cheaper again in each kernel; `norm - norm` is 0 or NaN
+        scale = global_clipnorm / (jnp.maximum(norm, global_clipnorm) + (norm - norm))
         return g * scale, s
 
     return leafwise(

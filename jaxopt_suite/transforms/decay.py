@@ -35,7 +35,7 @@ def decayed(
 
     def decay(rule: Rule) -> Rule:
         def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
-            loss = w * weight_decay * t.learning_rate if by_rate else w * weight_decay
+            loss = w * (weight_decay * t.learning_rate if by_rate else weight_decay)
             step, s = rule.update(g, s, w - loss, t)
             return step - loss, s
 
