@@ -28,6 +28,17 @@ OURS: dict[str, Callable[[], Any]] = {
     "lamb": lambda: jos.lamb(RATE),
     "adafactor": lambda: jos.adafactor(RATE),
     "muon": lambda: jos.muon(RATE, weight_decay=DECAY, adam_weight_decay=DECAY),
+    "rmsprop": lambda: jos.rmsprop(RATE),
+    "adagrad": lambda: jos.adagrad(RATE),
+    "adadelta": lambda: jos.adadelta(RATE),
+    "adamax": lambda: jos.adamax(RATE),
+    "nadam": lambda: jos.nadam(RATE),
+    "ftrl": lambda: jos.ftrl(RATE),
+    "lion": lambda: jos.lion(RATE),
+    "schedule free": lambda: jos.schedule_free_adamw(RATE),
+    "radam": lambda: jos.radam(RATE),
+    "adabelief": lambda: jos.adabelief(RATE, rectify=False),
+    "yogi": lambda: jos.yogi(RATE),
 }
 
 OPTAX: dict[str, Callable[[], Any]] = {
@@ -44,6 +55,16 @@ OPTAX: dict[str, Callable[[], Any]] = {
         consistent_rms=0.2,
         muon_weight_dimension_numbers=_matrices,
     ),
+    "rmsprop": lambda: optax.rmsprop(RATE, eps=1e-7),
+    "adagrad": lambda: optax.adagrad(RATE),
+    "adadelta": lambda: optax.adadelta(RATE, 0.95, 1e-7),
+    "adamax": lambda: optax.adamax(RATE),
+    "nadam": lambda: optax.nadam(RATE),
+    "lion": lambda: optax.lion(RATE, weight_decay=0),
+    "schedule free": lambda: optax.contrib.schedule_free_adamw(RATE),
+    "radam": lambda: optax.radam(RATE),
+    "adabelief": lambda: optax.adabelief(RATE),
+    "yogi": lambda: optax.yogi(RATE),
 }
 
 
@@ -67,6 +88,14 @@ def _keras(name: str) -> Any:
         "lamb": lambda: keras.optimizers.Lamb(RATE),
         "adafactor": lambda: keras.optimizers.Adafactor(RATE),
         "muon": lambda: keras.optimizers.Muon(RATE, weight_decay=DECAY, adam_weight_decay=DECAY),
+        "rmsprop": lambda: keras.optimizers.RMSprop(RATE),
+        "adagrad": lambda: keras.optimizers.Adagrad(RATE),
+        "adadelta": lambda: keras.optimizers.Adadelta(RATE),
+        "adamax": lambda: keras.optimizers.Adamax(RATE),
+        "nadam": lambda: keras.optimizers.Nadam(RATE),
+        "ftrl": lambda: keras.optimizers.Ftrl(RATE),
+        "lion": lambda: keras.optimizers.Lion(RATE),
+        "schedule free": lambda: keras.optimizers.ScheduleFreeAdamW(RATE),
     }
     return make[name]() if name in make else None
 
@@ -131,7 +160,9 @@ def _ours(name: str, params: Any, grads: Any) -> Jitted:
     return Jitted("ours", lambda: lambda p, s, g: tx.apply_gradients(g, s, p), params, tx.init(params), grads)
 
 
-def _optax(name: str, params: Any, grads: Any) -> Jitted:
+def _optax(name: str, params: Any, grads: Any) -> Jitted | None:
+    if name not in OPTAX:
+        return None
     tx = OPTAX[name]()
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
