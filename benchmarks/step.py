@@ -42,6 +42,8 @@ def taken_by(found: list[Any], options: argparse.Namespace) -> dict[str, dict[st
     for index in itertools.count():
         if index >= options.repeats and time.perf_counter() - begin > options.seconds:
             return taken
+        jax.clear_caches()
+        gc.collect()
         for contender in draw.sample(found, len(found)):
             for what, seconds in contender.prepare().items():
                 taken[what][contender.library].append(seconds)
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--tree", nargs="+", choices=list(trees.TREES), default=list(trees.TREES))
     parser.add_argument("--optimizer", nargs="+", choices=list(OURS), default=list(OURS))
     parser.add_argument("--repeats", type=int, default=3, help="how often all is prepared anew, at least")
-    parser.add_argument("--seconds", type=float, default=30.0, help="no further repeat of an optimizer after that time")
+    parser.add_argument("--seconds", type=float, default=20.0, help="no further repeat of an optimizer after that time")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of steps in a repeat, at most")
     parser.add_argument("--report", action="store_true", help="only write the tables and the plot again")
     options = parser.parse_args()
@@ -113,8 +115,6 @@ def main() -> None:
                 if ONLY_ON.get(name, tree) != tree:
                     continue
                 results["steps"].append(measured(tree, name, options))
-                jax.clear_caches()
-                gc.collect()
                 print(report.line(results["steps"][-1]), flush=True)
                 RESULTS.parent.mkdir(exist_ok=True)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")

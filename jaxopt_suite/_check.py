@@ -36,6 +36,11 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (jax.Array, np.ndarray))
 
 
+def is_zero(value: Any) -> bool:
+    """Whether a checked argument is the number 0; an array or a schedule may turn out to be anything."""
+    return isinstance(value, float) and value == 0
+
+
 def takes_one_argument(function: Callable) -> bool:
     try:
         inspect.signature(function).bind(0)

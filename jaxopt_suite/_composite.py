@@ -72,7 +72,8 @@ class Composite(Pipeline):
         return CompositeState(own, inner)
 
     def _step(self, grads: Any, state: OptimizerState, inner: Any, params: Any, extra: Any) -> tuple[Any, Any, Any]:
-        walk = Pass(self.owner, grads, params, state.count + 1, jnp.ones(()))
+        count = optax.safe_increment(state.count)
+        walk = Pass(self.owner, grads, params, count, jnp.ones(()))
         cut = sum(part.place < RULE for part in self.parts)
         slots = [*state.stages]
         if cut:
@@ -83,7 +84,6 @@ class Composite(Pipeline):
         walk.xs = only_where(arrived, trees.leaves(steps))
         if cut < len(slots):
             slots[cut:] = walk.run(lambda c: self._checked_rules(state.count, c, params)[cut:], slots[cut:])
-        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         return OptimizerState(count, None, tuple(slots)), inner, walk.xs
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxopt_suite._arguments import COMMON_DEFAULTS
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._config import register
 from jaxopt_suite._frame import Optimizer, Transformation, assemble, numbers_of
 from jaxopt_suite._leafwise import Rule, each
@@ -89,7 +90,7 @@ def _line(body: Body, recipe: Recipe, own_decay: tuple[str, ...]) -> Pipeline:
     arguments, owner = recipe.arguments, body.__name__
     dialect = DIALECTS[arguments["dialect"]]
     _check_together(owner, arguments, dialect)
-    if isinstance(arguments.get("epsilon"), float) and arguments["epsilon"] == 0:
+    if is_zero(arguments.get("epsilon")):
         arguments = {**arguments, "epsilon": dialect.zero_epsilon}
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
 

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._leafwise import Pass, Rule, each, evaluate, init_slots
 
 UNSCALE, AGGREGATE, FINITE, ACCUMULATE = range(4)
-CLIP, RULE, AVERAGE, WRITE = range(4)
+CLIP, RULE, AVERAGE = range(3)
 
 
 class HeldRate(NamedTuple):
@@ -178,9 +179,9 @@ class Pipeline:
         """The walk over the leaves: the states behind it, and the step of each array."""
         dtype = trees.compute_dtype(*trees.leaves(params), *trees.leaves(grads))
         rate, recorded = self._rate(state, dtype)
-        walk = Pass(self.owner, grads, params, state.count + 1, rate)
+        count = optax.safe_increment(state.count)
+        walk = Pass(self.owner, grads, params, count, rate)
         slots = walk.run(lambda c: self._checked_rules(state.count, c, params), state.stages)
-        count = jnp.where(state.count < jnp.iinfo(jnp.int32).max, state.count + 1, state.count)
         return OptimizerState(count, recorded, tuple(slots)), inner, walk.xs
 
     def _checked_rules(self, count: Any, dtype: Any, params: Any) -> list[Rule]:

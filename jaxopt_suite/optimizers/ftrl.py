@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -76,7 +77,7 @@ def ftrl(
 
     Reference: McMahan et al., Ad click prediction: a view from the trenches, KDD 2013.
     """
-    if isinstance(learning_rate, float) and learning_rate == 0:
+    if is_zero(learning_rate):
         raise ValueError("ftrl: learning_rate must be a number > 0, got 0.0: the rule divides by it.")
     return scale_by_ftrl(
         learning_rate_power,

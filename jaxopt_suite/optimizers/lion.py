@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -53,6 +54,6 @@ def lion(learning_rate: Any = 0.001, beta_1: Any = 0.9, beta_2: Any = 0.99, **co
 
     Reference: Chen et al., Symbolic discovery of optimization algorithms, 2023.
     """
-    if isinstance(beta_1, float) and beta_1 == 0:
+    if is_zero(beta_1):
         raise ValueError("lion: beta_1 must be a number in (0, 1), got 0.0.")
     return scale_by_lion(beta_1, beta_2)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -35,7 +36,7 @@ def scale_by_rmsprop(
     >>> tx.update(jnp.array(-3.0), tx.init(jnp.array(0.0)))[0]
     Array(-2., dtype=float32)
     """
-    plain = isinstance(momentum, float) and momentum == 0
+    plain = is_zero(momentum)
 
     def init(w: Any) -> RMSpropState:
         m, a = None if plain else jnp.zeros_like(w), jnp.zeros_like(w) if centered else None
@@ -82,5 +83,5 @@ def rmsprop(
     Reference: Tieleman and Hinton, Lecture 6.5: RMSprop, 2012; Graves, Generating sequences, 2013 (centered).
     """
     # the fused kernel of TF <= 2.10, which had the momentum, added epsilon under the root
-    outside = common.get("dialect") == "legacy" and isinstance(momentum, float) and momentum == 0
+    outside = common.get("dialect") == "legacy" and is_zero(momentum)
     return scale_by_rmsprop(rho, momentum, epsilon, centered=centered, epsilon_in_sqrt=not outside)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -78,6 +79,6 @@ def schedule_free_adamw(
 
     Reference: Defazio et al., The road less scheduled, 2024.
     """
-    if isinstance(beta_1, float) and beta_1 == 0:
+    if is_zero(beta_1):
         raise ValueError("schedule_free_adamw: beta_1 must be a number in (0, 1), got 0.0: the rule divides by it.")
     return scale_by_schedule_free_adamw(beta_1, beta_2, epsilon, warmup_steps=warmup_steps)

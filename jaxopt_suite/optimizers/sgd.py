@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -25,7 +26,7 @@ def scale_by_momentum(momentum: Any = 0.0, *, nesterov: bool = False) -> Rule:
     >>> tx.update(jnp.array(1.0), tx.init(jnp.array(0.0)))[0]
     Array(1.5, dtype=float32)
     """
-    if isinstance(momentum, float) and momentum == 0:
+    if is_zero(momentum):
         return leafwise(None, None, lambda g, s, w, t: (-t.learning_rate * g, s), emits_step=True)
 
     def init(w: Any) -> MomentumState:

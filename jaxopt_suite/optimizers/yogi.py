@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Unpack
 import jax.numpy as jnp
 
 from jaxopt_suite._arguments import Common
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import Transformation, transform
 from jaxopt_suite._leafwise import Rule, leafwise
 from jaxopt_suite._optimizer import optimizer
@@ -35,7 +36,7 @@ def scale_by_yogi(
     0.8000
     """
     l1, l2 = l1_regularization_strength, l2_regularization_strength
-    has_momentum = not isinstance(beta_1, float) or beta_1 > 0
+    has_momentum, penalised = not is_zero(beta_1), not (is_zero(l1) and is_zero(l2))
 
     def init(w: Any) -> YogiState:
         return YogiState(v=jnp.full_like(w, initial_accumulator_value), m=jnp.zeros_like(w) if has_momentum else None)
@@ -47,11 +48,13 @@ def scale_by_yogi(
         v = s.v + (1 - beta_2) * toward * g2
         alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
         p = t.learning_rate * alpha / (jnp.sqrt(v) + epsilon)
+        s = YogiState(v, m if has_momentum else None)
+        if not penalised:
+            return -p * m, s
         n = w - p * m
-        shrunk = jnp.sign(n) * jnp.maximum(jnp.abs(n) - l1 * p, 0) / (1 + l2 * p)
-        return shrunk - w, YogiState(v, m if has_momentum else None)
+        return jnp.sign(n) * jnp.maximum(jnp.abs(n) - l1 * p, 0) / (1 + l2 * p) - w, s
 
-    return leafwise(YogiState, init, update, emits_step=True, reads_weights=True)
+    return leafwise(YogiState, init, update, emits_step=True, reads_weights=penalised)
 
 
 @optimizer("Yogi", aliases={"beta1": "beta_1", "beta2": "beta_2"})

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from jaxopt_suite._check import is_zero
 from jaxopt_suite._frame import transform
 from jaxopt_suite._leafwise import Rule, each, leafwise
 
@@ -50,7 +51,7 @@ def with_decay(u: Any, weight_decay: Any, w: Any) -> Any:
 
 
 def is_off(weight_decay: Any) -> bool:
-    return weight_decay is None or (isinstance(weight_decay, float) and weight_decay == 0)
+    return weight_decay is None or is_zero(weight_decay)
 
 
 def excluded(patterns: Iterable[str]) -> Callable[[str], bool] | None:
