@@ -173,6 +173,8 @@ def main() -> None:
         if chips.get(target) is None or tree not in options.tree or name not in options.optimizer:
             continue
         for library, make in (("ours", ours), ("optax", theirs)):
+            if make is theirs and name not in OPTAX:
+                continue
             found = compiled(*make(name), tree, chips[target])
             formats = zip(found.values(), (".2f", ".4f", ".2f", ".1f", ".1f"), strict=True)
             rows.append([target, tree, name, library, *(f"{value:{form}}" for value, form in formats)])
