@@ -26,8 +26,8 @@ from measure import against, machine, quartiles, rounds
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "step.json"
 
-# Muon is for matrices; after the first six optimizers and it come those that are measured on one tree
-EVERYWHERE = list(OURS)[:6]
+# what is not named is measured on ResNet-50 alone, and Muon, which is for matrices, on BERT-base
+EVERYWHERE = ("adamw + clip", "adam", "sgd momentum", "novograd", "lamb", "adafactor")
 ONLY_ON = {name: "BERT-base" if name == "muon" else "ResNet-50" for name in OURS if name not in EVERYWHERE}
 
 

@@ -77,3 +77,33 @@ def test_clip_norm_of_the_old_fork():
         np.testing.assert_allclose(jos.transforms.clip_norm(g, c, n), want * g)
         np.testing.assert_allclose(jax.jit(jos.transforms.clip_norm)(g, jnp.float32(c), jnp.float32(n)), want * g)
     assert jos.transforms.clip_norm(jnp.ones(1, jnp.bfloat16), 1.0, jnp.float32(2.0)).dtype == jnp.bfloat16
+
+
+def test_gradients_that_need_no_clipping_stay_as_they_are():
+    tx, g = jos.transforms.clip_by_global_norm(41.0), jnp.array([0.1, -0.7])
+    assert np.float32(41) * (1 / np.float32(41)) != 1  # Keras's scale
+    np.testing.assert_array_equal(tx.update(g, tx.init(g))[0], g)
+    for bad in (jnp.inf, jnp.nan):
+        assert np.isnan(tx.update(g.at[0].set(bad), tx.init(g))[0]).all()
+
+
+def test_yogi_needs_the_weights_for_its_penalties_alone():
+    g = jnp.array([0.5, -2.0])
+    for penalties in ({"l1_regularization_strength": 0.1}, {"l2_regularization_strength": 0.1}):
+        tx = jos.yogi(0.1, **penalties)
+        with pytest.raises(ValueError, match="yogi: update needs the parameters"):
+            tx.update(g, tx.init(g))
+    step, _ = jos.yogi(0.1).update(g, jos.yogi(0.1).init(g))
+    same, _ = jos.yogi(0.1, l1_regularization_strength=1e-30).update(g, tx.init(g), jnp.ones(2))
+    np.testing.assert_allclose(step, same, rtol=1e-6)
+
+
+def test_the_last_count_stays():
+    last = jnp.iinfo(jnp.int32).max
+    for tx in (jos.adam(), jos.chain(jos.adam())):
+        w = jnp.array(1.0)
+        state = jax.tree.map(lambda x: jnp.full_like(x, last) if x.dtype == jnp.int32 else x, tx.init(w))
+        w, state = tx.apply_gradients(w, state, w)
+        counts = [int(x) for x in jax.tree.leaves(state) if x.dtype == jnp.int32]
+        assert counts == [last] * len(counts)
+        assert float(w) < 1

@@ -56,7 +56,8 @@ def clip_by_global_norm(global_clipnorm: Any) -> Rule:
     """Scales all gradients by `c / max(N, c)`, where `N` is the norm of all of them together.
 
     The norm is kept in the state (`state.gradient_norm`). Unlike `optax.clip_by_global_norm`, a norm that is
-    not finite makes every gradient NaN, as in Keras, and not only the entries that are infinite.
+    not finite makes every gradient NaN, as in Keras, and not only the entries that are infinite. Unlike in Keras,
+    where `c * (1 / c)` may round, gradients that need no clipping stay as they are to the bit.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.clip_by_global_norm(1.0)
