@@ -3,23 +3,84 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal, ParamSpec, TypedDict, cast, get_type_hints
 
-from jaxopt_suite._arguments import COMMON_DEFAULTS
-from jaxopt_suite._check import is_zero
-from jaxopt_suite._config import register
-from jaxopt_suite._frame import Optimizer, Transformation, assemble, numbers_of
-from jaxopt_suite._leafwise import Rule, each
-from jaxopt_suite._pipeline import RULE, Part, Pipeline
-from jaxopt_suite._recipe import Recipe, declare
-from jaxopt_suite.transforms.accumulate import accumulate
-from jaxopt_suite.transforms.aggregate import aggregate_gradients
-from jaxopt_suite.transforms.clip import clip_by_global_norm, clip_by_norm, clip_by_value
-from jaxopt_suite.transforms.decay import decayed, except_for, excluded, is_off
-from jaxopt_suite.transforms.ema import ema
-from jaxopt_suite.transforms.scale import unscale
+from jaxopt_suite._frame.leafwise import Rule, map_rule
+from jaxopt_suite._frame.line import Line
+from jaxopt_suite._frame.stages import LeafStage
+from jaxopt_suite._recipe.check import Word, is_zero
+from jaxopt_suite._recipe.config import register
+from jaxopt_suite._recipe.declare import Argument, Factory, declare, numbers_of, word_of
+from jaxopt_suite._recipe.recipe import Recipe
+from jaxopt_suite._recipe.words import (
+    Axis,
+    Fraction,
+    NonNegative,
+    Patterns,
+    Period,
+    Positive,
+    PositiveConstant,
+    Rate,
+    Several,
+    Text,
+)
+from jaxopt_suite._stages.accumulate import accumulate
+from jaxopt_suite._stages.aggregate import aggregate_gradients
+from jaxopt_suite._stages.average import ema
+from jaxopt_suite._stages.clip import clip_by_global_norm, clip_by_norm, clip_by_value
+from jaxopt_suite._stages.decay import decayed, except_for, excluded, is_off
+from jaxopt_suite._stages.scale import unscale
+from jaxopt_suite._transformation import Optimizer, Primitive, assemble
 
-Body = Callable[..., Transformation | Rule]
+P = ParamSpec("P")
+Dialects = Literal["keras", "legacy"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry(Argument):
+    """A common argument: where it is given, it switches on `stage`, which takes the arguments of its own names."""
+
+    stage: Primitive[...] | None = None
+
+
+class CommonBesidesDecay(TypedDict, total=False):
+    """`Common`, for an optimizer that has `weight_decay` in its own signature."""
+
+    exclude_from_weight_decay: Annotated[Patterns, Entry(())]
+    clipvalue: Annotated[Positive | None, Entry(None, stage=clip_by_value)]
+    clipnorm: Annotated[Positive | None, Entry(None, stage=clip_by_norm)]
+    global_clipnorm: Annotated[Positive | None, Entry(None, stage=clip_by_global_norm)]
+    use_ema: Annotated[bool, Entry(False, "keep an exponential moving average of the parameters.", ema)]
+    ema_momentum: Annotated[Fraction, Entry(0.99)]
+    ema_overwrite_frequency: Annotated[Period | None, Entry(None)]
+    loss_scale_factor: Annotated[PositiveConstant | None, Entry(None, stage=unscale)]
+    gradient_accumulation_steps: Annotated[Several | None, Entry(None, stage=accumulate)]
+    axis_name: Annotated[Axis | None, Entry(None, stage=aggregate_gradients)]
+    axis_op: Annotated[Literal["sum", "mean"], Entry("sum")]
+    decay: Annotated[NonNegative | None, Entry(None, "divide the rate by `1 + decay * step`.")]
+    jit_compile: Annotated[bool, Entry(True, "run a step that is called outside `jit` as one compiled program.")]
+    dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10.")]
+    name: Annotated[Text | None, Entry(None)]
+    lr: Rate | None  # the old name of learning_rate
+
+
+class Decay(TypedDict, total=False):
+    weight_decay: Annotated[NonNegative | None, Entry(None)]
+
+
+class Common(Decay, CommonBesidesDecay, total=False):
+    """The keyword arguments that every optimizer takes besides its own: each is one entry."""
+
+
+def _entries() -> dict[str, tuple[Word, Entry]]:
+    hints = get_type_hints(Common, include_extras=True)
+    annotated = {name: (hint, getattr(hint, "__metadata__", ())) for name, hint in hints.items()}
+    return {
+        n: (word_of(hint), meta[-1]) for n, (hint, meta) in annotated.items() if meta and isinstance(meta[-1], Entry)
+    }
+
+
+COMMON = _entries()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,95 +104,80 @@ DIALECTS = {
 }
 
 
-# numbers that the rule's own stage does not use, and need not resolve
-_OF_OTHER_STAGES = frozenset({"learning_rate", "decay", "clipnorm", "clipvalue", "global_clipnorm", "ema_momentum"})
-
-
 def optimizer(
     class_name: str,
     *,
     own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = (),
     aliases: Mapping[str, str] | None = None,
-) -> Callable[[Body], Callable[..., Optimizer]]:
+    sentences: Mapping[str, str] | None = None,
+) -> Callable[[Callable[P, Rule]], Factory[P, Optimizer]]:
     """Declares an optimizer.
 
-    The decorated function takes its own arguments and `**common`, and returns its primitive: a `scale_by_*`, or
-    what `leafwise` makes of a rule for one array. It becomes a public function with the common arguments,
-    validation by the vocabulary, a recipe, a config, and a place in the registry.
+    The decorated function takes its own arguments and `**common`, and returns its rule: what `leafwise` makes of a
+    rule for one array, or a primitive's, `scale_by_adam.rule(...)`. It becomes a public function with the common
+    arguments, validation, a recipe, a config, and a place in the registry. An argument that may be a schedule comes
+    as its value at the step; its type, such as `learning_rate: float = 0.1`, or its default says what it may be.
 
     Arguments:
       class_name: the name in configs.
       own_decay: the arguments by which the rule itself decays the weights. They replace the frame's stage, and
         are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
       aliases: other names of its arguments, such as those in the configs of the original.
+      sentences: what its own arguments mean, for its documentation.
+
+    Raises:
+      TypeError: if the function does not take `**common`, or returns no rule.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> @jos.optimizer("SignDescent")
-    ... def sign_descent(learning_rate=0.1, **common):
+    ... def sign_descent(learning_rate: float = 0.1, **common):
     ...     return jos.leafwise(None, None, lambda g, slots, w, t: (jnp.sign(g), slots))
     >>> tx = sign_descent(0.5, clipvalue=1.0)
     >>> tx, tx.update(jnp.array(3.0), tx.init(jnp.array(1.0)))[0]
     (sign_descent(learning_rate=0.5, clipvalue=1.0), Array(-0.5, dtype=float32))
     """
 
-    def declared(body: Body) -> Callable[..., Optimizer]:
+    def declared(body: Callable[P, Rule]) -> Factory[P, Optimizer]:
         def build(recipe: Recipe) -> Optimizer:
             own = own_decay.get(recipe.arguments["dialect"], ()) if isinstance(own_decay, Mapping) else own_decay
             return assemble(Optimizer, recipe, _line(body, recipe, own))
 
         names = {"lr": "learning_rate", **(aliases or {})}
-        return register(declare(class_name, body, build, common=COMMON_DEFAULTS, aliases=names))
+        make = declare(class_name, body, build, common=COMMON, aliases=names, sentences=sentences)
+        make.state_holds_rate = True
+        return register(make)
 
     return declared
 
 
-def _line(body: Body, recipe: Recipe, own_decay: tuple[str, ...]) -> Pipeline:
-    """The pipeline of an optimizer: its rule, and a stage for each common argument that is on."""
+def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...]) -> Line:
+    """The line of an optimizer: its rule, and a stage for each common argument that is on."""
     arguments, owner = recipe.arguments, body.__name__
     dialect = DIALECTS[arguments["dialect"]]
     _check_together(owner, arguments, dialect)
     if is_zero(arguments.get("epsilon")):
         arguments = {**arguments, "epsilon": dialect.zero_epsilon}
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
-
-    def main(**at: Any) -> Rule:
-        return _main_rule(body, at, own_decay)
-
-    main(**arguments)  # a combination that the rule refuses is refused now, not in the first step
-    part = Part(RULE, main, arguments, numbers_of(recipe.factory) - _OF_OTHER_STAGES)
+    build = functools.partial(_main_rule, body, own_decay)
+    numbers = numbers_of(recipe.factory) - _OF_OTHER_STAGES
+    main = LeafStage(build=build, arguments=arguments, numbers=numbers)
     rate, compiles = arguments.get("learning_rate"), arguments["jit_compile"]
-    line = Pipeline(owner, parts=(part,), rate=rate, decay=arguments["decay"], compiles=compiles)
-    return line.insert(*(stage.pipeline for stage in _stages(arguments)))
+    line = Line(owner, (main,), learning_rate=rate, decay=arguments["decay"], compiles=compiles)
+    on = [entry.stage for name, (_, entry) in COMMON.items() if entry.stage and arguments[name]]
+    return line.insert(*(stage.stage(**{name: arguments[name] for name in stage.words}) for stage in on))
 
 
-def _stages(arguments: Mapping[str, Any]) -> list[Transformation]:
-    """The common arguments that are on, as primitives; clips in the order in which legacy Keras applies them."""
-    on = {name: value for name, value in arguments.items() if value is not None}
-    stages = []
-    if "loss_scale_factor" in on:
-        stages.append(unscale(on["loss_scale_factor"]))
-    if "axis_name" in on:
-        stages.append(aggregate_gradients(on["axis_name"], axis_op=on["axis_op"]))
-    if "gradient_accumulation_steps" in on:
-        stages.append(accumulate(on["gradient_accumulation_steps"]))
-    if "clipvalue" in on:
-        stages.append(clip_by_value(on["clipvalue"]))
-    if "clipnorm" in on:
-        stages.append(clip_by_norm(on["clipnorm"]))
-    if "global_clipnorm" in on:
-        stages.append(clip_by_global_norm(on["global_clipnorm"]))
-    if on["use_ema"]:
-        stages.append(ema(on["ema_momentum"], ema_overwrite_frequency=on.get("ema_overwrite_frequency")))
-    return stages
+# numbers that the rule's own stage does not use, and need not resolve
+_OF_OTHER_STAGES = frozenset(COMMON) - {"weight_decay"} | {"learning_rate"}
 
 
-def _main_rule(body: Body, arguments: dict[str, Any], own_decay: tuple[str, ...]) -> Rule:
-    """The rule with its rate and its decay: what it emits is the step to add."""
+def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], /, **arguments: Any) -> Rule:
+    """The rule with its rate and its decay: what it returns is the update to add."""
     exclude = excluded(arguments["exclude_from_weight_decay"])
-    rule = each(_rated, _rule(body, arguments))
+    rule = map_rule(_rated, _rule(body, arguments))
     if own_decay:
-        free = each(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)}))
-        return except_for(each(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
+        free = map_rule(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)})) if exclude else rule
+        return except_for(map_rule(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
     return decayed(rule, arguments["weight_decay"], exclude, by_rate=DIALECTS[arguments["dialect"]].decay_by_rate)
 
 
@@ -140,25 +186,26 @@ def _decays(weight_decay: Any, rule: Rule) -> Rule:
     return rule if is_off(weight_decay) or rule.decay is not None else dataclasses.replace(rule, decay=weight_decay)
 
 
-def _rule(body: Body, arguments: Mapping[str, Any]) -> Rule:
-    made = body(**arguments)
+def _rule(body: Callable[..., Rule], arguments: Mapping[str, Any]) -> Rule:
+    made = cast(Any, body)(**arguments)
     if isinstance(made, Rule):
         return made
-    if isinstance(made, Transformation) and len(made.pipeline.parts) == 1:
-        return made.rule
-    raise TypeError(f"{body.__name__}: an optimizer must return a primitive or what leafwise makes, got {made!r}.")
+    raise TypeError(
+        f"{body.__name__}: an optimizer must return a rule, such as what leafwise makes or a primitive's "
+        f"scale_by_adam.rule(...), got {made!r}."
+    )
 
 
 def _rated(rule: Rule) -> Rule:
-    """A rule that emits the step to add: `-rate * direction` unless it has used the rate itself."""
-    if rule.emits_step:
+    """A rule that returns the update to add: `-rate * direction` unless it has used the rate itself."""
+    if rule.returns_update:
         return rule
 
     def update(g: Any, s: Any, w: Any, t: Any) -> tuple[Any, Any]:
         direction, s = rule.update(g, s, w, t)
         return -t.learning_rate * direction, s
 
-    return dataclasses.replace(rule, update=update, emits_step=True)
+    return dataclasses.replace(rule, update=update, returns_update=True)
 
 
 def _check_together(owner: str, arguments: Mapping[str, Any], dialect: Dialect) -> None:

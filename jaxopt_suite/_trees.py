@@ -5,10 +5,12 @@ So trees are compared by path and rebuilt in the containers they came in.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+Tree: TypeAlias = Any  # a pytree: of parameters, gradients, updates, or a state
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -18,28 +20,33 @@ def path_name(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
-def _is_none(x: Any) -> bool:
+def _is_none(x: object) -> bool:
     return x is None
 
 
-def leaves(tree: Any) -> list[Any]:
+def leaves(tree: Tree) -> list[Any]:
     """The leaves, a missing one (`None`) among them, so that trees of one shape stay aligned."""
     return jax.tree.leaves(tree, is_leaf=_is_none)
 
 
-def paths(tree: Any) -> list[str]:
+def paths(tree: Tree) -> list[str]:
     return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
 
 
-def like(tree: Any, new: Iterable[Any]) -> Any:
+def like(tree: Tree, new: Iterable[object]) -> Tree:
     """A tree of the same containers with other leaves."""
     return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_is_none), list(new))
 
 
-def compute_dtype(*arrays: Any) -> Any:
+def compute_dtype(*arrays: Any) -> jnp.dtype:
     """The precision that arrays are worked on in: float32, or float64 where one of them has it."""
     wide = any(a is not None and jnp.result_type(a) == jnp.float64 for a in arrays)
     return jnp.dtype("float64") if wide else jnp.dtype("float32")
+
+
+def nbytes(tree: Tree) -> int:
+    """The bytes of all arrays, or of what they would be."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
@@ -55,10 +62,10 @@ def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
     raise TypeError(f"{owner}: the {what} at {path!r} must be a floating-point array, got {came}.{hint}")
 
 
-def check_trees(owner: str, grads: Any, params: Any) -> None:
+def check_trees(owner: str, grads: Tree, params: Tree | None) -> None:
     """Gradients must have the parameters' tree, shapes and a real floating type; the first culprit is named."""
     g_leaves, w_leaves = leaves(grads), leaves(params) if params is not None else None
-    if w_leaves is not None and not _aligned(grads, params):
+    if w_leaves is not None and not aligned(grads, params):
         _refuse_tree(owner, grads, params)
     names = None
     for i, g in enumerate(g_leaves):
@@ -78,14 +85,14 @@ def check_trees(owner: str, grads: Any, params: Any) -> None:
         raise ValueError(f"{owner}: no gradients provided for any parameter: all of them are None.")
 
 
-def _aligned(grads: Any, params: Any) -> bool:
+def aligned(grads: Tree, params: Tree) -> bool:
     """Whether two trees have the same keys; containers may differ, as nnx.State and dict do."""
     if jax.tree.structure(grads, is_leaf=_is_none) == jax.tree.structure(params, is_leaf=_is_none):
         return True
     return paths(grads) == paths(params)
 
 
-def _refuse_tree(owner: str, grads: Any, params: Any) -> None:
+def _refuse_tree(owner: str, grads: Tree, params: Tree) -> None:
     have, want = paths(grads), paths(params)
     for path in want:
         if path not in have:

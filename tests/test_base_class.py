@@ -8,7 +8,7 @@ import pytest
 from test_conformance import example, params_of, rows, same, steps
 
 import jaxopt_suite as jos
-from jaxopt_suite import _frame
+from jaxopt_suite import _transformation
 
 
 def after(tx, grads, w):
@@ -142,14 +142,13 @@ def test_float16_gradients_are_unscaled_in_float32():
 
 @rows("hyperparameters")
 def test_hyperparameters_may_be_schedules_and_arrays(row):
-    from jaxopt_suite._arguments import word_for
-
     params, grads = example()
     fixed = row.variants[0].all_arguments()
     numbers = [
         name
         for name, p in params_of(row).items()
-        if word_for(name, p.default).kind == "number"
+        if name in row.make.words
+        and row.make.words[name].kind == "number"
         and isinstance(fixed.get(name, p.default), float)
         and name not in row.static
     ]
@@ -194,13 +193,15 @@ def test_has_aux_and_grad_loss():
 
 def test_an_eager_update_is_one_program_and_is_inlined_inside_another():
     params, grads = example()
-    tx = jos.adam(0.123)
-    before = _frame._compiled._cache_size()
+    tx = jos.adam(0.123, beta_1=0.4321)
+    before = _transformation._compiled.cache_info().currsize
     tx.update(grads, tx.init(params), params)
-    assert _frame._compiled._cache_size() == before + 1
+    assert _transformation._compiled.cache_info().currsize == before + 1
     jax.jit(tx.update)(grads, tx.init(params), params)
-    jos.adam(0.123, jit_compile=False).update(grads, tx.init(params), params)
-    assert _frame._compiled._cache_size() == before + 1
+    jos.adam(0.123, beta_1=0.4321, jit_compile=False).update(grads, tx.init(params), params)
+    for rate in range(300):
+        jos.adam(0.001 * rate, beta_1=0.4321, name=f"number {rate}").update(grads, tx.init(params), params)
+    assert _transformation._compiled.cache_info().currsize == before + 1
 
 
 def test_the_average_that_finalizes():

@@ -18,7 +18,7 @@ from test_groups import compositions
 from test_schedules import EXAMPLES
 
 import jaxopt_suite as jos
-from jaxopt_suite._config import REGISTRY
+from jaxopt_suite._recipe.config import REGISTRY
 
 PACKAGE = str(pathlib.Path(jos.__file__).parent)
 VALID = [row.build(variant) for row, variant in CASES[:: max(1, len(CASES) // 60)]]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxopt_suite as jos
-from jaxopt_suite._leafwise import Step
-from jaxopt_suite.optimizers._rectified import sma_length
+from jaxopt_suite._algorithms._rectified import sma_length
+from jaxopt_suite._frame.leafwise import Moment
 
 
 def test_a_variance_that_rounding_makes_negative_counts_as_zero():
@@ -32,7 +32,7 @@ def test_a_row_and_a_column_without_gradients_do_not_underflow():
 
 def test_the_rectification_length_does_not_cancel():
     for beta_2, count in (("0.999", 6), ("0.9999", 5), ("0.9999", 3000), ("0.9", 10**6)):
-        t = Step(jnp.float32(count), jnp.float32(1.0), jnp.int32(count))
+        t = Moment(jnp.float32(count), jnp.float32(1.0), jnp.int32(count))
         q = decimal.Decimal(beta_2)
         exact = 2 / (1 - q) - 1 - 2 * count * q**count / (1 - q**count)
         np.testing.assert_allclose(sma_length(float(beta_2), t)[0], float(exact), rtol=3e-6)

@@ -12,7 +12,7 @@ RECORDED = ["sgd_loss_scale_optimizer", "adam_loss_scale_optimizer"]
 
 
 def scale(state):
-    return state.stages[0].scale
+    return state.stages["unscale_dynamically"].scale
 
 
 @pytest.mark.parametrize("slug", RECORDED)
@@ -76,7 +76,8 @@ def test_a_skipped_step_touches_nothing_behind():
     after, skipped = tx.apply_gradients({"a": jnp.ones(2), "b": jnp.full(1, jnp.nan)}, state, w)
     jax.tree.map(np.testing.assert_array_equal, after, w)
     assert float(scale(skipped)) == 2.0
-    jax.tree.map(np.testing.assert_array_equal, skipped.stages[1:], state.stages[1:])
+    for key in state.stages.keys() - {"unscale_dynamically"}:
+        jax.tree.map(np.testing.assert_array_equal, skipped.stages[key], state.stages[key])
     assert int(skipped.count) == int(state.count)
 
 

@@ -56,4 +56,4 @@ def test_a_finite_check_that_needs_no_room_sees_one_nan_among_many():
     tx, params = jos.transforms.unscale_dynamically(8.0), jnp.zeros(100_000)
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
         state = tx.update(params.at[77].set(bad), tx.init(params))[1]
-        assert state.stages[0].scale == 4.0
+        assert state.stages["unscale_dynamically"].scale == 4.0

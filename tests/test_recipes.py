@@ -19,7 +19,7 @@ from test_conformance import example, trajectory
 from test_schedules import EXAMPLES
 
 import jaxopt_suite as jos
-from jaxopt_suite._config import REGISTRY
+from jaxopt_suite._recipe.config import REGISTRY
 
 NAMES = vars(jos.transforms) | vars(jos.schedules) | vars(jos)
 PARAMS = {"dense": {"bias": jnp.linspace(-0.5, 0.5, 3), "kernel": jnp.linspace(-1.0, 1.0, 12).reshape(4, 3)}}

@@ -11,7 +11,7 @@ from recorded import library
 
 import jaxopt_suite as jos
 from jaxopt_suite import schedules
-from jaxopt_suite._config import lookup
+from jaxopt_suite._recipe.config import lookup
 
 ULP = float(np.finfo(np.float32).eps)
 SCALES = {"1.0": lambda x: 1.0, "1.0 / x": lambda x: 1.0 / x, "0.95 ** x": lambda x: 0.95**x}

@@ -1,15 +1,15 @@
 """Schedules with the formulas of Keras and TF Addons: functions of the step that have a recipe."""
 
-from jaxopt_suite._schedule import Schedule as Schedule
-from jaxopt_suite._schedule import schedule as schedule
-from jaxopt_suite.schedules.cosine import cosine_decay as cosine_decay
-from jaxopt_suite.schedules.cosine import cosine_decay_restarts as cosine_decay_restarts
-from jaxopt_suite.schedules.cyclical import cyclical as cyclical
-from jaxopt_suite.schedules.cyclical import exponential_cyclical as exponential_cyclical
-from jaxopt_suite.schedules.cyclical import triangular2_cyclical as triangular2_cyclical
-from jaxopt_suite.schedules.cyclical import triangular_cyclical as triangular_cyclical
-from jaxopt_suite.schedules.decay import exponential_decay as exponential_decay
-from jaxopt_suite.schedules.decay import inverse_time_decay as inverse_time_decay
-from jaxopt_suite.schedules.decay import piecewise_constant_decay as piecewise_constant_decay
-from jaxopt_suite.schedules.decay import polynomial_decay as polynomial_decay
-from jaxopt_suite.schedules.momentum import momentum_ramp as momentum_ramp
+from jaxopt_suite.schedules._cosine import cosine_decay as cosine_decay
+from jaxopt_suite.schedules._cosine import cosine_decay_restarts as cosine_decay_restarts
+from jaxopt_suite.schedules._cyclical import cyclical as cyclical
+from jaxopt_suite.schedules._cyclical import exponential_cyclical as exponential_cyclical
+from jaxopt_suite.schedules._cyclical import triangular2_cyclical as triangular2_cyclical
+from jaxopt_suite.schedules._cyclical import triangular_cyclical as triangular_cyclical
+from jaxopt_suite.schedules._decay import exponential_decay as exponential_decay
+from jaxopt_suite.schedules._decay import inverse_time_decay as inverse_time_decay
+from jaxopt_suite.schedules._decay import piecewise_constant_decay as piecewise_constant_decay
+from jaxopt_suite.schedules._decay import polynomial_decay as polynomial_decay
+from jaxopt_suite.schedules._momentum import momentum_ramp as momentum_ramp
+from jaxopt_suite.schedules._schedule import Schedule as Schedule
+from jaxopt_suite.schedules._schedule import schedule as schedule

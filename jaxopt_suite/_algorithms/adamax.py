@@ -1,0 +1,70 @@
+"""Adamax."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Unpack
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._optimizer import Common, optimizer
+from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
+from jaxopt_suite._transformation import transform
+from jaxopt_suite.state._layout import state_class
+
+
+@state_class
+class AdamaxState(NamedTuple):
+    m: jax.Array
+    u: jax.Array
+
+
+@transform()
+def scale_by_adamax(beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7) -> Rule:
+    """The mean of the gradients, divided by the largest of them; older ones count less.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.transforms.scale_by_adamax(epsilon=1.0)
+    >>> print(f"{tx.update(jnp.array(-4.0), tx.init(jnp.array(0.0)))[0]:.4f}")
+    -0.8000
+    """
+    beta_1, beta_2, epsilon = scalar(beta_1), scalar(beta_2), scalar(epsilon)
+
+    def init(w: jax.Array) -> AdamaxState:
+        return AdamaxState(m=jnp.zeros_like(w), u=jnp.zeros_like(w))
+
+    def update(g: jax.Array, s: AdamaxState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdamaxState]:
+        m = s.m + (g - s.m) * (1 - beta_1)
+        u = jnp.maximum(beta_2 * s.u, jnp.abs(g))
+        return m / ((1 - beta_1**t.count) * (u + epsilon)), AdamaxState(m, u)
+
+    return leafwise(AdamaxState, init, update)
+
+
+@optimizer("Adamax")
+def adamax(
+    learning_rate: Rate = 0.001,
+    beta_1: Beta = 0.9,
+    beta_2: Beta = 0.999,
+    epsilon: NonNegative = 1e-7,
+    **common: Unpack[Common],
+) -> Rule:
+    """Adamax: Adam with the infinity norm in place of the second moment.
+
+        m <- m + (1 - beta_1) (g - m),    u <- max(beta_2 u, |g|)
+        w <- w - rate * m / ((1 - beta_1^t) (u + epsilon))
+
+    Unlike `optax.adamax`, which adds `epsilon` to `|g|` inside the maximum, it is added afterwards.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.adamax(0.1, beta_2=0.5, epsilon=0.0)
+    >>> w, state = jnp.array(1.0), tx.init(jnp.array(1.0))
+    >>> for g in 8.0, 1.0:
+    ...     w, state = tx.apply_gradients(jnp.array(g), state, w)
+    >>> print(f"{w:.4f} {jos.state.get_slot(state, '', 'u')}")
+    0.7921 4.0
+
+    Reference: Kingma and Ba, Adam, section 7.1, 2014.
+    """
+    return scale_by_adamax.rule(beta_1, beta_2, epsilon)

@@ -1,0 +1,137 @@
+"""A rule is written for one array, in the letters of its paper.
+
+    init(w) -> slots
+    update(x, slots, w, t) -> (x, slots)
+
+`x` is what travels down the line: a gradient before the optimizer's rule, an update behind it. `slots` is the rule's
+NamedTuple of arrays, `w` the parameter and `t` the `Moment`. All arrays come in at least float32; what the rule
+stores keeps the dtype that it is stored in.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxopt_suite._recipe.check import nearest, show
+from jaxopt_suite._recipe.words import Number
+from jaxopt_suite.state._layout import Layout, Slots
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """What a rule may know of the step besides its arrays, as scalars of the arrays' own precision.
+
+    Attributes:
+      count: 1 in the first update, as a float: `beta ** t.count` is a power in this precision.
+      learning_rate: the rate of this step; 1 in a primitive that is used alone.
+      step: `count` as an exact int32.
+      extra: the further arguments of `update` that the rule asks for by `extra_args`, each this array's part of a
+        tree like the parameters, or a scalar.
+    """
+
+    count: jax.Array
+    learning_rate: jax.Array
+    step: jax.Array
+    extra: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
+Shared = dict[str, jax.Array]
+Update = Callable[[Any, Any, Any, Moment], tuple[jax.Array, Slots]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rule:
+    """A rule of one array, and what it declares of itself.
+
+    Attributes:
+      slots: the NamedTuple of its slots, or None for a rule without state.
+      init: the slots of one array.
+      update: one update of one array.
+      returns_update: whether `update` returns the update to add (it has used the rate) or a positive direction.
+      reads_weights: whether `update` needs `w`.
+      extra_args: names of further arguments of the transformation's `update`, which come in `t.extra`.
+      shared: names and first values of the slots that are one scalar for the whole tree.
+      update_shared: their next values, `update_shared(scalars, xs, t) -> scalars`, before any array is updated.
+      reads_all: whether `update_shared` reads the arrays `xs`, so that the rules before must have run.
+      choose: the rule for one parameter, `choose(path, w)`, where it is not the same for all.
+      evaluate: the parameter to evaluate with, `evaluate(slots, w)`, where it is not `w`.
+      label: what `explain` calls it; the function that it is written in, where nothing else is declared.
+      decay: the weight decay that `explain` shows, where it decays.
+    """
+
+    slots: type | None
+    init: Callable[[jax.Array], Slots]
+    update: Update
+    returns_update: bool = False
+    reads_weights: bool = False
+    extra_args: tuple[str, ...] = ()
+    shared: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    update_shared: Callable[[Shared, Sequence[jax.Array], Moment], Shared] | None = None
+    reads_all: bool = False
+    choose: Callable[[str, jax.Array], "Rule"] | None = None
+    evaluate: Callable[[Slots, jax.Array], jax.Array] | None = None
+    label: str = ""
+    decay: Number | None = None
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.slots, self.init, self.shared)
+
+    def of(self, path: str, w: jax.Array) -> "Rule":
+        """The rule for one parameter."""
+        return self if self.choose is None else self.choose(path, w)
+
+
+DECLARED = tuple(field.name for field in dataclasses.fields(Rule))[3:]
+
+
+def leafwise(slots: type | None, init: Callable[[jax.Array], Slots] | None, update: Update, **declared: Any) -> Rule:
+    """A rule from its two functions of one array, in the letters of its paper.
+
+        init(w) -> slots
+        update(g, slots, w, t) -> (direction, slots)
+
+    Arguments:
+      slots: the NamedTuple of its slots; None for a rule without state.
+      init: the slots of the array `w`: make them with `jnp.zeros_like(w)`, so that they are placed as `w` is. A slot
+        that is None does not exist.
+      update: from the gradient `g`, the positive direction, which the frame multiplies by `-learning_rate`. `w` is the
+        parameter, and None where `update` was called without parameters. `t` is the `Moment`.
+      declared: the further attributes of a `Rule` by name, such as `reads_weights=True` (the parameters must be
+        given), `returns_update=True` (`update` returns the update to add, and has used `t.learning_rate` itself) or
+        `extra_args=("hessian",)` (`tx.update` needs the argument `hessian`, a tree like the parameters or a scalar;
+        the array's part of it is `t.extra["hessian"]`).
+
+    Raises:
+      TypeError: if `slots` is no NamedTuple, or a name in `declared` is unknown.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> rule = jos.leafwise(None, None, lambda g, s, w, t: (g * t.extra["scale"], s), extra_args=("scale",))
+    >>> @jos.optimizer("ScaledDescent")
+    ... def scaled_descent(learning_rate=0.5, **common):
+    ...     return rule
+    >>> tx = scaled_descent()
+    >>> tx.update({"a": jnp.ones(2)}, tx.init({"a": jnp.zeros(2)}), scale={"a": jnp.array([2.0, 4.0])})[0]
+    {'a': Array([-1., -2.], dtype=float32)}
+    """
+    if slots is not None and not (isinstance(slots, type) and issubclass(slots, tuple) and hasattr(slots, "_fields")):
+        raise TypeError(f"leafwise: slots must be a NamedTuple class, or None for a rule without state, got {slots!r}.")
+    if slots is not None and init is None:
+        raise TypeError(f"leafwise: a rule with the slots {slots.__name__} needs an init function, got None.")
+    for name in declared:
+        if name not in DECLARED:
+            raise TypeError(f"leafwise: a rule has no attribute {show(name)}.{nearest(name, DECLARED)}")
+    label = getattr(update, "__qualname__", "").partition(".")[0].lstrip("_")
+    return Rule(slots, init or (lambda w: None), update, **{"label": label, **declared})
+
+
+def map_rule(change: Callable[[Rule], Rule], rule: Rule) -> Rule:
+    """`change` of a rule and of the rules it chooses; each is changed once, so that it is traced once."""
+    once, choose = functools.cache(change), rule.choose
+    if choose is None:
+        return once(rule)
+    return dataclasses.replace(once(rule), choose=lambda path, w: once(choose(path, w)))

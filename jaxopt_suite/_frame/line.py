@@ -1,0 +1,237 @@
+"""The line of stages that a gradient passes, from the first to the last."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._frame.flow import Arrays, Flow, Result
+from jaxopt_suite._frame.members import Members
+from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage, at_step
+from jaxopt_suite._frame.walk import Walk, evaluated
+from jaxopt_suite._recipe.words import Number, Scalar
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, Slots, numbered
+
+_KINDS = {
+    "": "does not exist",
+    "learning_rate": "is a number that the state holds",
+    "schedule": "follows a schedule",
+    "array": "is an array",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """The stages of one transformation, in their order.
+
+    Attributes:
+      owner: the name that errors begin with.
+      stages: the stages of its own, each at its place.
+      members: what a composition has in the place of a rule.
+      learning_rate: None where there is none.
+      decay: inverse-time decay of the rate.
+      moves: whether anything is ever moved; the state of what moves nothing is empty.
+      compiles: whether a step that is called outside of a trace runs as one compiled program.
+    """
+
+    owner: str
+    stages: tuple[AnyStage, ...] = ()
+    members: Members | None = None
+    learning_rate: Number | None = None
+    decay: Number | None = None
+    moves: bool = True
+    compiles: bool = True
+
+    def insert(self, *stages: AnyStage) -> "Line":
+        """This line with further stages, each at its place, behind those that stand there already."""
+        if stages and not self.moves:
+            raise TypeError(f"{self.owner}: there is nothing to wrap in an optimizer that moves nothing.")
+        ordered = sorted([*self.stages, *stages], key=lambda stage: stage.place)
+        return dataclasses.replace(self, stages=tuple(ordered))
+
+    @functools.cached_property
+    def keyed(self) -> list[tuple[str, AnyStage]]:
+        """The stages and what they are called in a state."""
+        return list(zip(numbered([stage.key for stage in self.stages]), self.stages, strict=True))
+
+    @functools.cached_property
+    def front(self) -> list[tuple[str, TreeStage | Gate]]:
+        """The stages on whole trees."""
+        return [(key, stage) for key, stage in self.keyed if not isinstance(stage, LeafStage)]
+
+    @functools.cached_property
+    def leafwise(self) -> list[tuple[str, LeafStage]]:
+        """The stages on one array at a time."""
+        return [(key, stage) for key, stage in self.keyed if isinstance(stage, LeafStage)]
+
+    @functools.cached_property
+    def holds(self) -> bool:
+        """Whether a step may be held back."""
+        return any(isinstance(stage, Gate) for stage in self.stages) or getattr(self.members, "holds", False)
+
+    @functools.cached_property
+    def scales_loss(self) -> bool:
+        """Whether the loss has to be multiplied by a factor."""
+        return any(stage.loss_scale for stage in self.stages) or getattr(self.members, "scales_loss", False)
+
+    @functools.cached_property
+    def extra_args(self) -> bool:
+        """Whether `update` uses further keyword arguments."""
+        asked = any(stage.prototype.extra_args for _, stage in self.leafwise)
+        return asked or getattr(self.members, "extra_args", False)
+
+    def init(self, params: Tree) -> OptimizerState:
+        if not self.moves:
+            return OptimizerState(None, {}, {})
+        if self.members is None:
+            for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
+                trees.check_leaf(self.owner, "parameter", path, w)
+        dtype = trees.compute_dtype(*trees.leaves(params))
+        stages = {key: stage.init(params, dtype) for key, stage in self.keyed if stage.layout.slots is not None}
+        if self.members is not None:
+            stages[MEMBERS] = self.members.init(params)
+        return OptimizerState(jnp.zeros((), jnp.int32), self._first_rate(dtype), stages)
+
+    def _first_rate(self, dtype: jnp.dtype) -> dict[str, Tree]:
+        first = None if self.learning_rate is None else at_step(self.learning_rate, jnp.int32(0)).astype(dtype)
+        return self._record(first)
+
+    def _record(self, rate: jax.Array | None) -> dict[str, Tree]:
+        """What the state keeps of a rate: it rules where it was a Python number, and is a record elsewhere."""
+        if self.learning_rate is None:
+            return {}
+        if isinstance(self.learning_rate, float):
+            return {"learning_rate": rate}
+        return {"schedule": {"learning_rate": rate}} if callable(self.learning_rate) else {"array": rate}
+
+    def run(
+        self, grads: Tree, state: Tree, params: Tree | None, apply: bool, extra: Mapping[str, Any]
+    ) -> tuple[Tree, Tree]:
+        """One step: the updates, or with `apply` the new parameters; and the new state."""
+        self.check_state(state)
+        trees.check_trees(self.owner, grads, params)
+        if not jax.tree.leaves(grads):
+            return (params if apply else grads), state
+        flow = Flow(self.owner, grads, params, extra, trees.leaves(grads), lambda xs: xs, list)
+        finish = flow.applied if apply else flow.updates
+        return self.advance(flow.replace(then=finish, hold=lambda: finish([None] * len(flow.xs))), state)
+
+    def advance(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
+        """Takes gradients through the line: the result of what is behind it, and the new state."""
+        self.check_state(state)
+        if not self.moves:
+            return flow.then([None] * len(flow.xs)), state
+        return self._admit(self.front, flow.replace(owner=self.owner), state)
+
+    def _admit(
+        self, front: Sequence[tuple[str, TreeStage | Gate]], flow: Flow[Result], state: OptimizerState
+    ) -> tuple[Result, OptimizerState]:
+        """The stages on whole trees, one inside the other: a closed gate keeps everything behind it as it was."""
+        if not front:
+            return self._step(flow, state)
+        key, stage = front[0]
+
+        def onward(xs: Arrays, slots: Slots) -> tuple[Result, OptimizerState]:
+            return self._admit(front[1:], flow.replace(xs=xs), _with_slots(state, {key: slots}))
+
+        def held(slots: Slots) -> tuple[Result, OptimizerState]:
+            return flow.hold(), _with_slots(state, {key: slots})
+
+        return stage.admit(flow, state.stages.get(key), onward, held)
+
+    def _step(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
+        """The stages on one array at a time, around the members where there are any."""
+        rate, record = self._rate(state, flow.dtype())
+        count = jnp.asarray(optax.safe_increment(state.count))
+        walk = Walk(flow, count, rate)
+        before = [stage for stage in self.leafwise if self.members is None or stage[1].place < Place.RULE]
+        moved = _with_slots(OptimizerState(count, record, state.stages), _run(walk, before, state))
+        if self.members is None:
+            return flow.then(walk.xs), moved
+
+        def behind(steps: Arrays) -> tuple[Result, OptimizerState]:
+            walk.xs = [None if x is None else step for x, step in zip(flow.xs, steps, strict=True)]
+            slots = _run(walk, self.leafwise[len(before) :], state)
+            return flow.then(walk.xs), _with_slots(moved, slots)
+
+        def held() -> tuple[Result, OptimizerState]:
+            return flow.hold(), moved._replace(count=state.count)
+
+        inner = flow.replace(xs=walk.xs, then=behind, hold=held)
+        (result, moved), members = self.members.advance(inner, state.stages[MEMBERS])
+        return result, _with_slots(moved, {MEMBERS: members})
+
+    def _rate(self, state: OptimizerState, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, Tree]]:
+        """The rate of this step, and what the state keeps of it."""
+        if self.learning_rate is None:
+            return jnp.ones((), dtype), state.rate
+        held = state.rate.get("learning_rate")
+        rate = at_step(self.learning_rate, state.count).astype(dtype) if held is None else held
+        if self.decay is not None:
+            decay = at_step(self.decay, state.count).astype(dtype)
+            rate = rate / (1 + decay * state.count.astype(dtype))
+        if held is not None:
+            return rate, state.rate
+        return rate, self._record(rate.astype(jax.tree.leaves(state.rate)[0].dtype))
+
+    def check_state(self, state: Tree) -> None:
+        """Refuses what init did not make, the state of another optimizer, and one whose rate is of another kind."""
+        if not isinstance(state, OptimizerState):
+            raise TypeError(f"{self.owner}: expected the state that init made, got a {type(state).__name__}.")
+        want = [key for key, stage in self.keyed if stage.layout.slots is not None]
+        want += [] if self.members is None else [MEMBERS]
+        if {*state.stages} != {*want}:
+            raise ValueError(
+                f"{self.owner}: the state is of another optimizer: it has the stages {sorted(state.stages)}, "
+                f"they must be {sorted(want)}."
+            )
+        if [*state.rate] != [*self._record(None)]:
+            have, want = (_KINDS[next(iter(rate), "")] for rate in (state.rate, self._record(None)))
+            raise ValueError(
+                f"{self.owner}: the state is of an optimizer whose learning rate {have}; here it {want}. "
+                "Make a new state with init."
+            )
+
+    def loss_scale(self, state: Tree) -> Scalar:
+        """What the loss has to be multiplied by; a dynamic scale is in the state."""
+        if state is not None:
+            self.check_state(state)
+        scale = 1.0
+        for key, stage in self.keyed:
+            if stage.loss_scale is not None:
+                scale = scale * stage.loss_scale(None if state is None else state.stages.get(key))
+        if self.members is not None:
+            scale = scale * self.members.loss_scale(None if state is None else state.stages[MEMBERS])
+        return scale
+
+    def average(self, state: Tree, params: Tree) -> Tree | None:
+        """The parameters to evaluate with: the last average of the line, None where there is none."""
+        self.check_state(state)
+        dtype = trees.compute_dtype(*trees.leaves(params))
+        for key, stage in reversed(self.leafwise):
+            rule = stage.rule(state.count, dtype)
+            if rule.evaluate is not None:
+                return evaluated(rule, state.stages[key], params, self.owner)
+        return None if self.members is None else self.members.average(state.stages[MEMBERS], params)
+
+
+def _with_slots(state: OptimizerState, slots: Mapping[str, Slots]) -> OptimizerState:
+    kept = {key: slot for key, slot in slots.items() if slot is not None}
+    return state._replace(stages={**state.stages, **kept}) if kept else state
+
+
+def _run(walk: Walk, stages: Sequence[tuple[str, LeafStage]], state: OptimizerState) -> dict[str, Slots]:
+    """Takes the arrays of a walk through some stages: their slots afterwards."""
+    if not stages:
+        return {}
+    slots = walk.run(
+        lambda dtype: [stage.rule(state.count, dtype) for _, stage in stages],
+        [state.stages.get(key) for key, _ in stages],
+    )
+    return {key: slot for (key, _), slot in zip(stages, slots, strict=True)}

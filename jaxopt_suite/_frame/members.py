@@ -1,0 +1,60 @@
+"""What a composition has in the place of a rule: other transformations, or one of Optax's."""
+
+from typing import Any, Protocol
+
+from jaxopt_suite._frame.flow import Flow, Result
+from jaxopt_suite._recipe.words import Number, Scalar
+from jaxopt_suite._trees import Tree
+
+States = dict[str, Tree]  # of the members, by what they are called
+
+
+class Account(Protocol):
+    """Where a composition says what it does to each parameter of a tree."""
+
+    def line(self, line: Any, params: Tree, group: str | None = None) -> None:
+        """A member's own line; `group` is the pattern that its parameters were picked by."""
+        ...
+
+    def rule(self, params: Tree, label: str, learning_rate: Number | None = None, decay: Number | None = None) -> None:
+        """A rule without a line."""
+        ...
+
+    def state(self, state: Tree) -> None:
+        """Arrays that are kept: those whose path ends with a parameter's are its slots."""
+        ...
+
+
+class Members(Protocol):
+    """What a composition is made of: how it steps, what it averages, how it describes itself.
+
+    Attributes:
+      holds: whether a member may hold back what stands behind the composition.
+      scales_loss: whether a member scales the loss.
+      extra_args: whether a member uses further keyword arguments of `update`.
+    """
+
+    @property
+    def holds(self) -> bool: ...
+
+    @property
+    def scales_loss(self) -> bool: ...
+
+    @property
+    def extra_args(self) -> bool: ...
+
+    def init(self, params: Tree) -> States: ...
+
+    def advance(self, flow: Flow[Result], states: States) -> tuple[Result, States]:
+        """The result of what is behind the composition, and its members' new states; see `Line.advance`."""
+        ...
+
+    def loss_scale(self, states: States | None) -> Scalar: ...
+
+    def average(self, states: States, params: Tree) -> Tree | None: ...
+
+    def stages(self) -> list[str]:
+        """The calls of its stages, in the order of the gradient's way."""
+        ...
+
+    def describe(self, account: Account, params: Tree) -> None: ...

@@ -1,0 +1,167 @@
+"""The kinds of stages that stand in a line, and the order that they stand in."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._frame.flow import Arrays, Flow
+from jaxopt_suite._frame.leafwise import Moment, Rule, map_rule
+from jaxopt_suite._recipe.check import Config
+from jaxopt_suite._recipe.recipe import Recipe
+from jaxopt_suite._recipe.words import Number, Scalar
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import Layout, Slots, SlotTable, first_slots
+
+Result = TypeVar("Result")
+
+# whether to go on; then, what goes on and the new slots; the new slots where nothing goes on
+Verdict = tuple[jax.Array, Callable[[], tuple[Arrays, Slots]], Callable[[], Slots]]
+
+
+class Place(enum.IntEnum):
+    """Where a stage stands: the way of a gradient, one direction, no way back.
+
+    gradient -> unscale -> aggregate -> finite check -> accumulate -> clip -> decay, rule, rate -> average -> update
+    """
+
+    UNSCALE = 0
+    AGGREGATE = 1
+    FINITE_CHECK = 2
+    ACCUMULATE = 3
+    CLIP = 4
+    RULE = 5
+    AVERAGE = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Stage:
+    """One stage of a line.
+
+    Attributes:
+      place: where it stands.
+      key: what it is called in a state.
+      recipe: the primitive that made it; an optimizer's own rule has none.
+      loss_scale: what the loss has to be multiplied by, from its slots, for a stage that unscales the gradients.
+    """
+
+    place: Place = Place.RULE
+    key: str = "rule"
+    recipe: Recipe | None = None
+    loss_scale: Callable[[Slots], Scalar] | None = None
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(None, lambda w: None, {})
+
+    def init(self, params: Tree, dtype: jnp.dtype) -> Slots:
+        return first_slots(lambda path, w: self.layout, self.layout, params, dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class TreeStage(Stage):
+    """Changes all gradients together, each by `change`, and keeps nothing."""
+
+    change: Callable[[jax.Array], jax.Array]
+
+    def admit(
+        self, flow: Flow, slots: Slots, onward: Callable[[Arrays, Slots], Result], held: Callable[[Slots], Result]
+    ) -> Result:
+        return onward([None if x is None else self.change(x) for x in flow.xs], None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Gate(Stage):
+    """Sees all gradients together, and may hold back everything behind it.
+
+    Attributes:
+      slots, first, shared: its `Layout`; its slots have the gradients' shapes.
+      update: `(xs, table) -> (go, passed, held)`. Where `go`, `passed()` gives the gradients that go on and the new
+        slots; elsewhere `held()` gives the new slots.
+    """
+
+    slots: type
+    first: Callable[[jax.Array], Slots]
+    shared: Mapping[str, float]
+    update: Callable[[Arrays, SlotTable], Verdict]
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.slots, self.first, self.shared)
+
+    def admit(
+        self, flow: Flow, slots: Slots, onward: Callable[[Arrays, Slots], Result], held: Callable[[Slots], Result]
+    ) -> Result:
+        table = SlotTable(flow.owner, trees.paths(flow.grads), self.layout, slots)
+        table.check_like(flow.xs)
+        go, passed, stays = self.update(flow.xs, table)
+        return lax.cond(go, lambda: onward(*passed()), lambda: held(stays()))
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class LeafStage(Stage):
+    """A rule of one array, which is given its hyperparameters anew in each step.
+
+    Attributes:
+      build: makes the `Rule` from the arguments.
+      arguments: of `build`.
+      numbers: those of them that are numbers, and may be schedules.
+      alone: whether it is all of a primitive, which emits a positive direction.
+    """
+
+    build: Callable[..., Rule]
+    arguments: Config
+    numbers: frozenset[str]
+    alone: bool = False
+    prototype: Rule = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Built once with a number in the place of each schedule: a combination that it refuses is refused now."""
+        stand_in = np.float32(0.5)
+        known = {n: stand_in if callable(v) and n in self.numbers else v for n, v in self.arguments.items()}
+        object.__setattr__(self, "prototype", self.build(**known))
+
+    @property
+    def layout(self) -> Layout:
+        return self.prototype.layout
+
+    def init(self, params: Tree, dtype: jnp.dtype) -> Slots:
+        rule = self.rule(jnp.int32(0), dtype)
+        return first_slots(lambda path, w: rule.of(path, w).layout, rule.layout, params, dtype)
+
+    def rule(self, count: jax.Array, dtype: jnp.dtype) -> Rule:
+        """The rule at step `count`: schedules are resolved, arrays have the precision `dtype`."""
+        variable = {n: v for n, v in self.arguments.items() if n in self.numbers and not _is_constant(v)}
+        resolved = {name: at_step(value, count).astype(dtype) for name, value in variable.items()}
+        rule = self.build(**{**self.arguments, **resolved}) if resolved else self.prototype
+        return map_rule(_as_direction, rule) if self.alone else rule
+
+
+AnyStage = TreeStage | Gate | LeafStage
+
+
+def _is_constant(value: object) -> bool:
+    return value is None or isinstance(value, (int, float))
+
+
+def at_step(value: Number, count: jax.Array) -> jax.Array:
+    """A number, an array or a schedule, at step `count`."""
+    return jnp.asarray(value(count) if callable(value) else value)
+
+
+def _as_direction(rule: Rule) -> Rule:
+    """A rule with the rate inside, as a primitive: the positive direction at rate 1."""
+    if not rule.returns_update:
+        return rule
+
+    def update(g: jax.Array, s: Slots, w: jax.Array, t: Moment) -> tuple[jax.Array, Slots]:
+        moved, s = rule.update(g, s, w, t)
+        return -moved, s
+
+    return dataclasses.replace(rule, update=update)

@@ -1,0 +1,125 @@
+"""One walk over the leaves of a tree with a sequence of rules: the only place that brings rules and trees together."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._frame.flow import Arrays, Flow
+from jaxopt_suite._frame.leafwise import Moment, Rule
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import Slots, SlotTable
+
+
+class Walk:
+    """One walk over the leaves; leaves of one shape, dtype and rule are traced once."""
+
+    def __init__(self, flow: Flow, step: jax.Array, learning_rate: jax.Array):
+        self.flow, self.step, self.learning_rate = flow, step, learning_rate
+        self.xs = [None if x is None else jnp.asarray(x) for x in flow.xs]
+        self.ws = [None if w is None else jnp.asarray(w) for w in flow.weights()]
+        self.dtypes = [trees.compute_dtype(x, w) for x, w in zip(self.xs, self.ws, strict=True)]
+        self._traced: dict[Any, Callable] = {}
+
+    def run(self, rules_in: Callable[[jnp.dtype], Sequence[Rule]], slots: Sequence[Slots]) -> list[Slots]:
+        """Takes every array through the rules, built for each precision; gives their slots, and leaves `xs`."""
+        precisions = sorted({*self.dtypes} or {jnp.dtype("float32")}, key=lambda c: c.itemsize)
+        chains = {c: tuple(rules_in(c)) for c in precisions}
+        widest = chains[precisions[-1]]  # scalars that all arrays share are kept in the highest precision
+        self._check(widest)
+        paths = trees.paths(self.flow.grads)
+        tables = [SlotTable(self.flow.owner, paths, r.layout, s) for r, s in zip(widest, slots, strict=True)]
+        cuts = [0, *(i for i, rule in enumerate(widest) if rule.reads_all and i > 0), len(widest)]
+        for start, stop in itertools.pairwise(cuts):
+            part = slice(start, stop)
+            for rule, table in zip(widest[part], tables[part], strict=True):
+                self._update_shared(rule, table)
+            self._walk({c: chain[part] for c, chain in chains.items()}, tables[part])
+        return [table.packed() for table in tables]
+
+    def _check(self, rules: Sequence[Rule]) -> None:
+        owner, given = self.flow.owner, self.flow.extra
+        if self.flow.params is None and any(rule.reads_weights for rule in rules):
+            raise ValueError(f"{owner}: update needs the parameters: call update(grads, state, params).")
+        missing = next((name for rule in rules for name in rule.extra_args if name not in given), None)
+        if missing is not None:
+            raise TypeError(
+                f"{owner}: update needs the argument {missing!r}: call update(grads, state, params, {missing}=...)."
+            )
+
+    def _update_shared(self, rule: Rule, table: SlotTable) -> None:
+        """Advances the scalars that a rule keeps once for the whole tree."""
+        if rule.update_shared is None:
+            return
+        dtype = next(iter(table.shared.values())).dtype
+        new = rule.update_shared(table.shared, [x for x in self.xs if x is not None], self._moment(dtype))
+        table.shared = {name: value.astype(dtype) for name, value in new.items()}
+
+    def _moment(self, dtype: jnp.dtype) -> Moment:
+        return Moment(self.step.astype(dtype), self.learning_rate.astype(dtype), self.step, {})
+
+    def _walk(self, chains: Mapping[jnp.dtype, Sequence[Rule]], tables: Sequence[SlotTable]) -> None:
+        first = next(iter(chains.values()))
+        chooses = any(rule.choose for rule in first)
+        names = trees.paths(self.flow.grads) if chooses else []
+        extra = {name: self._parts(name) for rule in first for name in rule.extra_args}
+        moments = {c: self._moment(c) for c in chains}
+        for i, x in enumerate(self.xs):
+            if x is None or x.size == 0:
+                continue
+            c, w = self.dtypes[i], self.ws[i]
+            chain = tuple(rule.of(names[i], x) if rule.choose else rule for rule in chains[c])
+            rows = [table.row(i) for table in tables]
+            t = dataclasses.replace(moments[c], extra={n: jnp.asarray(parts[i], c) for n, parts in extra.items()})
+            try:
+                self.xs[i], rows = self._trace(chain, c)(x, rows, w, t)
+            except (AttributeError, TypeError, ValueError):  # a state that does not fit often fails inside of a rule
+                for table, rule in zip(tables, chain, strict=True):
+                    table.check(i, jax.eval_shape(rule.init, x if w is None else w))
+                raise
+            for table, row in zip(tables, rows, strict=True):
+                table.write(i, row)
+
+    def _parts(self, name: str) -> Arrays:
+        """Each array's part of a further argument: a tree like the gradients, or one scalar for all."""
+        given = self.flow.extra[name]
+        if isinstance(given, (int, float)) or getattr(given, "shape", None) == ():
+            return [given] * len(self.xs)
+        if not trees.aligned(given, self.flow.grads):
+            raise ValueError(f"{self.flow.owner}: {name} must be a scalar or a tree like the gradients.")
+        return trees.leaves(given)
+
+    def _trace(self, chain: tuple[Rule, ...], dtype: jnp.dtype) -> Callable:
+        if (chain, dtype) not in self._traced:
+            self._traced[chain, dtype] = jax.jit(functools.partial(_update_array, chain, dtype))
+        return self._traced[chain, dtype]
+
+
+def _update_array(
+    chain: Sequence[Rule], dtype: jnp.dtype, x: jax.Array, rows: Sequence[Slots], w: jax.Array | None, t: Moment
+) -> tuple[jax.Array, list[Slots]]:
+    """One array through all rules, in the precision `dtype`; its slots keep the dtype they are stored in."""
+    x, w = x.astype(dtype), None if w is None else w.astype(dtype)
+    after = []
+    for rule, row in zip(chain, rows, strict=True):
+        x, new = rule.update(x, jax.tree.map(lambda s: s.astype(dtype), row), w, t)
+        after.append(jax.tree.map(lambda s, old: s.astype(old.dtype), new, row))
+    return x, after
+
+
+def evaluated(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:
+    """The parameters to evaluate with, by a rule's `evaluate`."""
+    paths = trees.paths(params)
+    table, out = SlotTable(owner, paths, rule.layout, slots), []
+    for i, (path, w) in enumerate(zip(paths, trees.leaves(params), strict=True)):
+        if w is None:
+            out.append(None)
+            continue
+        evaluate = rule.of(path, w).evaluate
+        out.append(w if evaluate is None else evaluate(table.row(i), w).astype(w.dtype))
+    return trees.like(params, out)

@@ -1,0 +1,227 @@
+"""What an argument may be, and the sentence for one that is not.
+
+Only Python numbers are checked for their range: the value of a traced array is not known when an optimizer is
+built.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import math
+import re
+import reprlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+Value: TypeAlias = Any  # what may come as an argument, or stand in a config
+Config: TypeAlias = Mapping[str, Value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """What one argument may be: its kind, its range in words and as a test, and whether it may be None."""
+
+    kind: str
+    must: str
+    test: Callable[[Value], bool] = lambda value: True
+    optional: bool = False
+
+    @property
+    def phrase(self) -> str:
+        """The range, with its kind: `a number >= 0`."""
+        return f"a number {self.must}" if self.kind in ("number", "constant") else self.must
+
+
+Refuse = Callable[..., Exception]
+
+DEPTH = 64  # levels that an argument or a config may be nested
+LONGEST = 1000  # characters of a string in a config
+
+
+def is_array(value: Value) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+def is_zero(value: Value) -> bool:
+    """Whether a checked argument is the number 0; an array or a schedule may turn out to be anything."""
+    return isinstance(value, float) and value == 0
+
+
+def takes_one_argument(function: Callable) -> bool:
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"`, or nothing where no name is near."""
+    found = difflib.get_close_matches(name[:80], list(names), n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+class _Short(reprlib.Repr):
+    """The beginning of a `repr`: a value from a config may be huge, deep, or contain itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother = 4, 80
+        self.maxlist = self.maxtuple = self.maxdict = 20
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(x[:80])
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 256 else f"an integer of {x.bit_length()} bits"
+
+
+def show(value: Value) -> str:
+    """What came, short enough for a sentence."""
+    text = _Short().repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def check_keys(owner: str, what: str, mapping: Mapping[Value, object]) -> None:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"{owner}: the keys of {what} must be strings, got {show(key)}.")
+
+
+def check(owner: str, name: str, value: Value, word: Word) -> Value:
+    """`value` in its canonical form, or a sentence that says what it must be."""
+    if value is None and word.optional:
+        return None
+
+    def refuse(kind: type[Exception], hint: str = "") -> Exception:
+        must = word.phrase if kind is TypeError else word.must
+        return kind(f"{owner}: {name} must be {must}, got {show(value)}.{hint}")
+
+    value = _KINDS[word.kind](value, word, refuse)
+    if isinstance(value, (int, float, str)) and not word.test(value):
+        raise refuse(ValueError, nearest(value, re.findall(r"'(\w+)'", word.must)) if isinstance(value, str) else "")
+    return value
+
+
+def _any(value: Value, word: Word, refuse: Refuse) -> Value:
+    return value
+
+
+def _number(value: Value, word: Word, refuse: Refuse) -> Value:
+    if isinstance(value, (np.floating, np.integer)):
+        value = value.item()
+    if is_array(value):
+        if value.shape != ():
+            raise refuse(ValueError, f" An array must be a scalar, this one has shape {value.shape}.")
+        return value
+    if callable(value) and word.kind == "number":
+        if not takes_one_argument(value):
+            raise refuse(
+                TypeError,
+                " It is a callable without arguments, and JAX would freeze what it returned: pass a schedule "
+                "`step -> value`, or set the rate with state.set_learning_rate.",
+            )
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise refuse(TypeError)
+    if abs(value) > sys.float_info.max or not math.isfinite(value):
+        raise refuse(ValueError, " It must be finite.")
+    return float(value)
+
+
+def _integer(value: Value, word: Word, refuse: Refuse) -> int:
+    if isinstance(value, np.integer):
+        value = int(value)
+    if is_array(value):
+        raise refuse(TypeError, " It shapes the program, so it must be a Python value (see static_args).")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise refuse(TypeError)
+    if abs(value) >= 2**31:
+        raise refuse(ValueError, " It must fit into 32 bits.")
+    return value
+
+
+def _flag(value: Value, word: Word, refuse: Refuse) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise refuse(TypeError)
+    return bool(value)
+
+
+def _text(value: Value, word: Word, refuse: Refuse) -> str:
+    if not isinstance(value, str):
+        raise refuse(TypeError)
+    return value
+
+
+def _function(value: Value, word: Word, refuse: Refuse) -> Callable:
+    if not callable(value) or not takes_one_argument(value):
+        raise refuse(TypeError)
+    return value
+
+
+def _axis(value: Value, word: Word, refuse: Refuse) -> Value:
+    names = value if isinstance(value, (tuple, list)) else (value,)
+    if not names or not all(isinstance(n, str) for n in names):
+        raise refuse(TypeError)
+    return tuple(names) if isinstance(value, list) else value
+
+
+def _patterns(value: Value, word: Word, refuse: Refuse) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(patterns, (tuple, list)) or not all(isinstance(p, str) for p in patterns):
+        raise refuse(TypeError)
+    for pattern in patterns:
+        if len(pattern) > 1000:
+            raise refuse(ValueError, f" A regular expression has {len(pattern)} characters, more than 1000.")
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise refuse(ValueError, f" {show(pattern)} is no regular expression: {error}.") from None
+    return tuple(patterns)
+
+
+def _rules(value: Value, word: Word, refuse: Refuse) -> dict[str, Value]:
+    """A dict by regex; pairs too, since a config keeps the order that way."""
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, (tuple, list)) or not pairs:
+        raise refuse(TypeError)
+    if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        raise refuse(TypeError)
+    _patterns([pattern for pattern, _ in pairs], word, refuse)
+    if len(dict(pairs)) < len(pairs):
+        raise refuse(ValueError, " The same regular expression stands in it twice.")
+    return dict(pairs)
+
+
+def _numbers(value: Value, word: Word, refuse: Refuse) -> tuple[float, ...]:
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, (tuple, list)):
+        raise refuse(TypeError)
+    if not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
+        raise refuse(TypeError)
+    if not all(abs(v) <= sys.float_info.max for v in values):
+        raise refuse(ValueError)
+    return tuple(float(v) for v in values)
+
+
+_KINDS: dict[str, Callable[[Value, Word, Refuse], Value]] = {
+    "any": _any,
+    "optimizer": _any,  # the wrapper that takes it checks it
+    "number": _number,
+    "constant": _number,
+    "integer": _integer,
+    "flag": _flag,
+    "choice": _text,
+    "text": _text,
+    "function": _function,
+    "axis": _axis,
+    "patterns": _patterns,
+    "rules": _rules,
+    "numbers": _numbers,
+}

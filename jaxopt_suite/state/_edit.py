@@ -1,0 +1,118 @@
+"""Read and edit one of our states."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._recipe.check import check, nearest, show
+from jaxopt_suite._recipe.declare import word_of
+from jaxopt_suite._recipe.words import Rate
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._find import find, fitting, index, scalar, slot
+
+_RATE = word_of(Rate)
+
+
+def iterations(state: Tree, within: str | None = None) -> jax.Array:
+    """The number of steps taken, int32; micro-steps of an accumulation and skipped steps do not count.
+
+    >>> import jax.numpy as jnp, optax, jaxopt_suite as jos
+    >>> tx = optax.chain(optax.identity(), jos.sgd(0.1))
+    >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
+    >>> int(jos.state.iterations(state))
+    1
+    """
+    return scalar(find("iterations", state, within).state.count)
+
+
+def learning_rate(state: Tree, within: str | None = None) -> jax.Array:
+    """The rate that the state holds, or where a schedule rules it, the rate that was used last."""
+    rate = find("learning_rate", state, within).state.rate
+    if not rate:
+        raise ValueError("learning_rate: this optimizer has no learning rate.")
+    return scalar(rate)
+
+
+def set_learning_rate(state: Tree, rate: Any, within: str | None = None) -> Tree:
+    """The state with another learning rate: no step is compiled again, and `rate` may be traced.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.sgd(0.1)
+    >>> state = jos.state.set_learning_rate(tx.init(jnp.array(1.0)), 0.5)
+    >>> tx.update(jnp.array(1.0), state)[0]
+    Array(-0.5, dtype=float32)
+    """
+    found = find("set_learning_rate", state, within)
+    held = found.state.rate.get("learning_rate")
+    if held is None:
+        why = "is ruled by a schedule or an array" if found.state.rate else "has none"
+        raise TypeError(f"set_learning_rate: the rate of this optimizer {why}, so that setting it would not act.")
+    rate = check("set_learning_rate", "rate", rate, _RATE)
+    if callable(rate):
+        raise TypeError(f"set_learning_rate: rate must be a number or an array, got {show(rate)}.")
+    new = jnp.asarray(rate).astype(scalar(held).dtype)
+    return found.put(found.state._replace(rate={"learning_rate": trees.like(held, [new])}))
+
+
+def gradient_norm(state: Tree, within: str | None = None) -> jax.Array:
+    """The norm of all gradients before the last step's clipping; there must be a `global_clipnorm`."""
+    found = find("gradient_norm", state, within, lambda ours: "clip_by_global_norm" in ours.stages)
+    norm = found.slots.get("gradient_norm")
+    if norm is None:
+        raise ValueError("gradient_norm: the norm is only kept where global_clipnorm is set.")
+    return scalar(norm)
+
+
+def slot_names(state: Tree, within: str | None = None) -> list[str]:
+    """The names of the slots: `["m", "v"]` for Adam. One that two stages have is numbered from the second on."""
+    return list(find("slot_names", state, within).slots)
+
+
+def variables(state: Tree, within: str | None = None) -> dict[str, jax.Array]:
+    """All arrays of the state by name: `count`, `learning_rate` where one is held, `"<slot>/<path>"`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> list(jos.state.variables(jos.adam().init({"dense": {"bias": jnp.zeros(3)}})))
+    ['count', 'learning_rate', 'm/dense/bias', 'v/dense/bias']
+    """
+    return dict(find("variables", state, within).named())
+
+
+def get_slot(state: Tree, path: str, name: str, within: str | None = None) -> jax.Array:
+    """The slot `name` of the parameter at `path`, such as `get_slot(state, "dense/bias", "m")`."""
+    tree = slot("get_slot", find("get_slot", state, within), name)
+    return trees.leaves(tree)[index("get_slot", tree, path)]
+
+
+def set_slot(state: Tree, path: str, name: str, value: Any, within: str | None = None) -> Tree:
+    """The state with another value in one slot; its shape must fit, its dtype is kept."""
+    found = find("set_slot", state, within)
+    tree = slot("set_slot", found, name)
+    arrays, i = trees.leaves(tree), index("set_slot", tree, path)
+    arrays[i] = fitting("set_slot", f"{name}/{path}", value, arrays[i])
+    return found.put(found.with_slots({name: trees.like(tree, arrays)}))
+
+
+def reset(state: Tree, paths: str | Iterable[str], fresh: Tree, within: str | None = None) -> Tree:
+    """The state with the slots of some parameters as they are in `fresh`, a state that `init` just made.
+
+    Arguments:
+      paths: a regex or several; `re.search` on a parameter's path.
+      fresh: `tx.init(params)`: what a slot starts from is the optimizer's own (zeros, the parameter, ...).
+    """
+    ours, new = find("reset", state, within), find("reset", fresh, within)
+    patterns = [paths] if isinstance(paths, str) else list(paths)
+    all_paths = {path for tree in ours.slots.values() for path in trees.paths(tree)}
+    for pattern in patterns:
+        if not any(re.search(pattern, path) for path in all_paths):
+            raise ValueError(f"reset: no parameter's path matches {pattern!r}.{nearest(pattern, all_paths)}")
+    changed, fresh_slots = {}, new.slots
+    for name, tree in ours.slots.items():
+        rows = zip(trees.paths(tree), trees.leaves(tree), trees.leaves(fresh_slots[name]), strict=True)
+        picked = [b if any(re.search(p, path) for p in patterns) else a for path, a, b in rows]
+        changed[name] = trees.like(tree, picked)
+    return ours.put(ours.with_slots(changed))
