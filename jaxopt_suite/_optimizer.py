@@ -5,9 +5,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, ParamSpec, TypedDict, cast, get_type_hints
 
+from jaxopt_suite._declare import Primitive
 from jaxopt_suite._frame.leafwise import Rule, map_rule
 from jaxopt_suite._frame.line import Line
-from jaxopt_suite._frame.stages import LeafStage
+from jaxopt_suite._frame.stages import AnyStage, LeafStage
 from jaxopt_suite._recipe.check import Word, is_zero
 from jaxopt_suite._recipe.config import register
 from jaxopt_suite._recipe.declare import Argument, Factory, declare, numbers_of, word_of
@@ -30,7 +31,7 @@ from jaxopt_suite._stages.average import ema
 from jaxopt_suite._stages.clip import clip_by_global_norm, clip_by_norm, clip_by_value
 from jaxopt_suite._stages.decay import decayed, except_for, excluded, is_off
 from jaxopt_suite._stages.scale import unscale
-from jaxopt_suite._transformation import Optimizer, Primitive, assemble
+from jaxopt_suite._transformation import Optimizer, assemble
 
 P = ParamSpec("P")
 Dialects = Literal["keras", "legacy"]
@@ -43,10 +44,9 @@ class Entry(Argument):
     stage: Primitive[...] | None = None
 
 
-class CommonBesidesDecay(TypedDict, total=False):
-    """`Common`, for an optimizer that has `weight_decay` in its own signature."""
+class Stages(TypedDict, total=False):
+    """The common arguments that compositions take too: stages that act on all parameters together."""
 
-    exclude_from_weight_decay: Annotated[Patterns, Entry(())]
     clipvalue: Annotated[Positive | None, Entry(None, stage=clip_by_value)]
     clipnorm: Annotated[Positive | None, Entry(None, stage=clip_by_norm)]
     global_clipnorm: Annotated[Positive | None, Entry(None, stage=clip_by_global_norm)]
@@ -57,10 +57,16 @@ class CommonBesidesDecay(TypedDict, total=False):
     gradient_accumulation_steps: Annotated[Several | None, Entry(None, stage=accumulate)]
     axis_name: Annotated[Axis | None, Entry(None, stage=aggregate_gradients)]
     axis_op: Annotated[Literal["sum", "mean"], Entry("sum")]
-    decay: Annotated[NonNegative | None, Entry(None, "divide the rate by `1 + decay * step`.")]
     jit_compile: Annotated[bool, Entry(True, "run a step that is called outside `jit` as one compiled program.")]
-    dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10.")]
     name: Annotated[Text | None, Entry(None)]
+
+
+class CommonBesidesDecay(Stages, total=False):
+    """`Common`, for an optimizer that has `weight_decay` in its own signature."""
+
+    exclude_from_weight_decay: Annotated[Patterns, Entry(())]
+    decay: Annotated[NonNegative | None, Entry(None, "divide the rate by `1 + decay * step`.")]
+    dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10.")]
     lr: Rate | None  # the old name of learning_rate
 
 
@@ -72,15 +78,21 @@ class Common(Decay, CommonBesidesDecay, total=False):
     """The keyword arguments that every optimizer takes besides its own: each is one entry."""
 
 
-def _entries() -> dict[str, tuple[Word, Entry]]:
-    hints = get_type_hints(Common, include_extras=True)
-    annotated = {name: (hint, getattr(hint, "__metadata__", ())) for name, hint in hints.items()}
-    return {
-        n: (word_of(hint), meta[-1]) for n, (hint, meta) in annotated.items() if meta and isinstance(meta[-1], Entry)
+def _entries(table: type) -> dict[str, tuple[Word, Entry]]:
+    hints = get_type_hints(table, include_extras=True)
+    found = {
+        name: [x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Entry)] for name, hint in hints.items()
     }
+    return {name: (word_of(hints[name]), entries[0]) for name, entries in found.items() if entries}
 
 
-COMMON = _entries()
+COMMON, STAGES = _entries(Common), _entries(Stages)
+
+
+def stages(given: Mapping[str, Any]) -> list[AnyStage]:
+    """The stages that common arguments switch on."""
+    on = [entry.stage for name, (_, entry) in STAGES.items() if entry.stage and given[name]]
+    return [primitive.stage(**{name: given[name] for name in primitive.words}) for primitive in on]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +122,7 @@ def optimizer(
     own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = (),
     aliases: Mapping[str, str] | None = None,
     sentences: Mapping[str, str] | None = None,
+    shaping: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, Rule]], Factory[P, Optimizer]]:
     """Declares an optimizer.
 
@@ -124,6 +137,7 @@ def optimizer(
         are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
       aliases: other names of its arguments, such as those in the configs of the original.
       sentences: what its own arguments mean, for its documentation.
+      shaping: arguments whose default of 0 takes a slot away, so that `optax.inject_hyperparams` leaves it alone.
 
     Raises:
       TypeError: if the function does not take `**common`, or returns no rule.
@@ -143,7 +157,7 @@ def optimizer(
             return assemble(Optimizer, recipe, _line(body, recipe, own))
 
         names = {"lr": "learning_rate", **(aliases or {})}
-        make = declare(class_name, body, build, common=COMMON, aliases=names, sentences=sentences)
+        make = declare(class_name, body, build, common=COMMON, aliases=names, sentences=sentences, shaping=shaping)
         make.state_holds_rate = True
         return register(make)
 
@@ -160,11 +174,11 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...])
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
     build = functools.partial(_main_rule, body, own_decay)
     numbers = numbers_of(recipe.factory) - _OF_OTHER_STAGES
-    main = LeafStage(build=build, arguments=arguments, numbers=numbers)
+    patterns = frozenset(name for name, word in recipe.factory.words.items() if word.kind == "patterns")
+    main = LeafStage(build=build, arguments=arguments, numbers=numbers, patterns=patterns)
     rate, compiles = arguments.get("learning_rate"), arguments["jit_compile"]
     line = Line(owner, (main,), learning_rate=rate, decay=arguments["decay"], compiles=compiles)
-    on = [entry.stage for name, (_, entry) in COMMON.items() if entry.stage and arguments[name]]
-    return line.insert(*(stage.stage(**{name: arguments[name] for name in stage.words}) for stage in on))
+    return line.insert(*stages(arguments))
 
 
 # numbers that the rule's own stage does not use, and need not resolve
@@ -210,12 +224,17 @@ def _rated(rule: Rule) -> Rule:
 
 def _check_together(owner: str, arguments: Mapping[str, Any], dialect: Dialect) -> None:
     """Arguments that exclude each other, or that act only beside another."""
+    check_stages(owner, arguments, dialect.cumulative_clips)
+    if arguments["decay"] is not None and "learning_rate" not in arguments:
+        raise ValueError(f"{owner}: decay acts on a learning rate, and there is none.")
+
+
+def check_stages(owner: str, arguments: Mapping[str, Any], cumulative: bool = False) -> None:
+    """Stages that exclude each other, or that act only beside another."""
     clips = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if arguments[name] is not None]
-    if len(clips) > 1 and not dialect.cumulative_clips:
+    if len(clips) > 1 and not cumulative:
         raise ValueError(f"{owner}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clips}.")
     if {"clipnorm", "global_clipnorm"} <= {*clips}:
         raise ValueError(f"{owner}: clipnorm and global_clipnorm cannot both be set.")
-    if arguments["decay"] is not None and "learning_rate" not in arguments:
-        raise ValueError(f"{owner}: decay acts on a learning rate, and there is none.")
     if arguments["ema_overwrite_frequency"] is not None and not arguments["use_ema"]:
         raise ValueError(f"{owner}: ema_overwrite_frequency acts only with use_ema=True.")

@@ -1,24 +1,22 @@
 """What the library hands out: transformations that are values, and the decorators that declare them."""
 
-import dataclasses
+import copy
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ParamSpec, Protocol, cast
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, cast
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxopt_suite._frame.leafwise import Rule
 from jaxopt_suite._frame.line import Line
-from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage
-from jaxopt_suite._recipe.check import Word, show
-from jaxopt_suite._recipe.config import Described, register
-from jaxopt_suite._recipe.declare import LIBRARY, Factory, declare, numbers_of
-from jaxopt_suite._recipe.recipe import Recipe
+from jaxopt_suite._recipe.config import Described
+from jaxopt_suite._recipe.exclude import exclude
+from jaxopt_suite._recipe.recipe import Recipe, Skeleton
 from jaxopt_suite._report.explain import Explanation, explain
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._find import own
 
 P = ParamSpec("P")
 
@@ -27,6 +25,20 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
     """A pair `(init, update)` with a recipe, by which it compares, hashes, prints and pickles."""
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        if _is_declared(self) and _is_declared(other):
+            return super().__eq__(other)
+        return not _is_declared(self) and not _is_declared(other) and tuple.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        return super().__hash__() if _is_declared(self) else tuple.__hash__(self)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if _is_declared(self) else super(Described, self).__repr__()
+
+    def __reduce__(self) -> Any:
+        return super().__reduce__() if _is_declared(self) else (type(self), tuple(self))
 
     @property
     def recipe(self) -> Recipe:
@@ -56,9 +68,9 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
         >>> params = {"dense": {"bias": jnp.zeros(3), "kernel": jnp.zeros((2, 3))}}
         >>> jos.adam(weight_decay=0.1, exclude_from_weight_decay="bias").explain(params)
         adam(weight_decay=0.1, exclude_from_weight_decay=('bias',))
-        parameter     shape   dtype    rule           rate   decay               slots         state
-        dense/bias    (3,)    float32  scale_by_adam  0.001  excluded by 'bias'  m, v float32  24 B
-        dense/kernel  (2, 3)  float32  scale_by_adam  0.001  0.1                 m, v float32  48 B
+        parameter     shape   dtype    rule  rate   decay          slots  state
+        dense/bias    (3,)    float32  adam  0.001  off by 'bias'  m, v   24 B
+        dense/kernel  (2, 3)  float32  adam  0.001  0.1            m, v   48 B
         2 parameters of 9 elements: 36 B, state 80 B
         """
         return explain(self, params)
@@ -126,8 +138,11 @@ class Optimizer(Transformation):
         return params, state, out
 
     def finalize_variable_values(self, state: Tree, params: Tree) -> Tree:
-        """The parameters to evaluate with: their average where one is kept, else `params`."""
-        average = self.line.average(state, params)
+        """The parameters to evaluate with: their average where one is kept, else `params`.
+
+        `state` is this optimizer's, or holds it somewhere, as a `TrainState` or the state of an `optax.chain` does.
+        """
+        average = self.line.average(own(self.line, state, params), params)
         return params if average is None else average
 
     def exclude_from_weight_decay(self, var_list: Iterable[str] = (), var_names: Iterable[str] = ()) -> "Optimizer":
@@ -140,31 +155,19 @@ class Optimizer(Transformation):
           var_names: regexes; `re.search` on a parameter's path.
 
         Raises:
-          TypeError: if there is nothing in it that decays weights.
+          TypeError: if there is nothing in it that decays weights, or something that cannot exclude any.
         """
         patterns = (*(f"^{re.escape(path)}$" for path in var_list), *var_names)
         changed = []
-
-        def excluding(tx: Transformation) -> Any:
-            arguments = tx.recipe.arguments
-            if "exclude_from_weight_decay" in arguments:
-                changed.append(tx)
-                return tx.recipe.remake(exclude_from_weight_decay=patterns)
-            return tx.recipe.remake(**{name: _each_member(excluding, value) for name, value in arguments.items()})
-
-        new = excluding(self)
+        new = exclude(self.name, self, patterns, changed)
         if not changed:
             raise TypeError(f"{self.name}: there is no weight decay here that parameters could be excluded from.")
         return new
 
 
-def _each_member(change: Callable[[Transformation], Any], value: Any) -> Any:
-    """An argument, with the transformations in it changed."""
-    if isinstance(value, Transformation):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _each_member(change, item) for key, item in value.items()}
-    return tuple(_each_member(change, item) for item in value) if type(value) is tuple else value
+def _is_declared(value: object) -> bool:
+    """Whether it has a recipe; a transformation that was built by hand is a tuple of two functions, and no more."""
+    return hasattr(getattr(value, "update", None), "recipe")
 
 
 def assemble(cls: type[Transformation], recipe: Recipe, line: Line) -> Any:
@@ -181,115 +184,50 @@ def assemble(cls: type[Transformation], recipe: Recipe, line: Line) -> Any:
 
 
 class _Program:
-    """A line, equal to those that compile to the same steps."""
+    """What makes a compiled step, equal to what makes the same one; arrays in a recipe are operands of it."""
 
     def __init__(self, recipe: Recipe, line: Line):
-        self.line = line
-        self._key = recipe.program()
-        self._hash = hash(self._key)
+        self.arrays: list[jax.Array] = []
+        self._skeleton = Skeleton(recipe, self.arrays)
+        self._line = None if self.arrays else line
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Program) and self._hash == other._hash and self._key == other._key
+        return isinstance(other, _Program) and self._skeleton == other._skeleton
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._skeleton)
+
+    def shared(self) -> "_Program":
+        """Without the arrays of this one, which may be tracers."""
+        shared = copy.copy(self)
+        shared.arrays = []
+        return shared
+
+    def line(self, arrays: list[jax.Array]) -> Line:
+        return self._skeleton.filled(iter(arrays)).line if self._line is None else self._line
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(program: _Program, apply: bool) -> Callable[..., tuple[Tree, Tree]]:
     """The step of a line as one program, inlined where it is called inside another."""
 
-    def step(grads: Tree, state: Tree, params: Tree, extra: dict[str, Any]) -> tuple[Tree, Tree]:
-        return program.line.run(grads, state, params, apply, extra)
+    def step(
+        arrays: list[jax.Array], grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]
+    ) -> tuple[Tree, Tree]:
+        return program.line(arrays).run(grads, state, params, apply, extra)
 
     return jax.jit(step, inline=True)
 
 
 def _dispatch(
-    tx: Transformation, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Any]
+    tx: Transformation, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]
 ) -> tuple[Tree, Tree]:
     """A step runs as one compiled program, which equal optimizers share, whatever their rates and names.
 
     With a callable among the extra arguments, such as the loss of a line search, it runs as it is.
     """
-    line = tx.line
+    line, program = tx.line, cast(Any, tx.update).program
     extra = extra if line.extra_args else {}
-    if not line.compiles or tx.recipe.holds_tracer() or any(map(callable, jax.tree.leaves(extra))):
-        return line.run(grads, state, params, apply, extra)
-    return _compiled(cast(Any, tx.update).program, apply)(grads, state, params, extra)
-
-
-class Primitive(Protocol[P]):
-    """A declared primitive. Called, it makes a transformation; `rule` makes the bare rule, for optimizers."""
-
-    __name__: str
-    words: Mapping[str, Word]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Transformation: ...
-
-    def rule(self, *args: P.args, **kwargs: P.kwargs) -> Rule: ...
-
-    def stage(self, *args: P.args, **kwargs: P.kwargs) -> AnyStage: ...
-
-    def from_config(self, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any: ...
-
-
-def transform(
-    place: Place = Place.RULE, *, sentences: Mapping[str, str] | None = None
-) -> Callable[[Callable[P, Rule | Gate | TreeStage]], Primitive[P]]:
-    """Declares a primitive: the body's signature is its config, and it returns its rule, or its stage on trees.
-
-    `place` is where it stands in an optimizer's line, and `sentences` say what its own arguments mean.
-    """
-
-    def declared(body: Callable[P, Rule | Gate | TreeStage]) -> Primitive[P]:
-        key = "rule" if place is Place.RULE else body.__name__
-
-        def build(recipe: Recipe) -> Transformation:
-            stage = staged(recipe, alone=True)
-            return assemble(Transformation, recipe, Line(body.__name__, (stage,)))
-
-        def staged(recipe: Recipe, alone: bool) -> AnyStage:
-            if place < Place.CLIP:
-                made = cast(Any, body)(**recipe.arguments)
-                return dataclasses.replace(made, place=place, key=key, recipe=recipe)
-            given, numbers = recipe.arguments, numbers_of(make)
-            build = cast(Any, body)
-            return LeafStage(
-                place=place, key=key, recipe=recipe, build=build, arguments=given, numbers=numbers, alone=alone
-            )
-
-        def stage(*args: P.args, **kwargs: P.kwargs) -> AnyStage:
-            bound = make.__signature__.bind(*args, **kwargs)
-            bound.apply_defaults()
-            return staged(Recipe(make, bound.arguments), alone=False)
-
-        home = f"{LIBRARY}.transforms"
-        make: Any = register(declare(body.__name__, body, build, home=home, sentences=sentences))
-        make.rule, make.stage = body, stage
-        return make
-
-    return declared
-
-
-Inner = Annotated[Optimizer, Word("optimizer", "an optimizer of jaxopt_suite")]
-
-
-def wrapper(
-    class_name: str, *, aliases: Mapping[str, str] | None = None, sentences: Mapping[str, str] | None = None
-) -> Callable[[Callable[P, AnyStage]], Factory[P, Optimizer]]:
-    """Declares a wrapper: the body takes an optimizer first, and returns the stage to insert into its line."""
-
-    def declared(body: Callable[P, AnyStage]) -> Factory[P, Optimizer]:
-        def build(recipe: Recipe) -> Optimizer:
-            inner = recipe.arguments["optimizer"]
-            if not isinstance(inner, Optimizer):
-                raise TypeError(
-                    f"{body.__name__}: optimizer must be an optimizer of jaxopt_suite, got {show(inner)}. "
-                    "from_optax gives one of Optax's a recipe."
-                )
-            return assemble(Optimizer, recipe, inner.line.insert(cast(Any, body)(**recipe.arguments)))
-
-        return register(declare(class_name, body, build, aliases=aliases, sentences=sentences))
-
-    return declared
+    if not line.compiles or any(map(callable, jax.tree.leaves(extra))):
+        return line.run(grads, state, params, apply, extra, shares=False)
+    return _compiled(program.shared(), apply)(program.arrays, grads, state, params, extra)

@@ -4,19 +4,19 @@ Neither treedefs nor paths are kept between calls: `nnx.Optimizer` gives `init` 
 So trees are compared by path and rebuilt in the containers they came in.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 Tree: TypeAlias = Any  # a pytree: of parameters, gradients, updates, or a state
 
 
 def path_name(path: Sequence[Any]) -> str:
-    """`dense/kernel`; the `.value` of an nnx Variable is no part of a parameter's name."""
-    if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and path[-1].name == "value":
-        path = path[:-1]
+    """`dense/kernel`."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
@@ -29,13 +29,63 @@ def leaves(tree: Tree) -> list[Any]:
     return jax.tree.leaves(tree, is_leaf=_is_none)
 
 
+def variables() -> tuple[type[Any], ...]:
+    """The class of nnx's Variables; none where nnx is not imported, as no tree can hold one then."""
+    found = getattr(sys.modules.get("flax.nnx"), "Variable", None)
+    return () if found is None else (found,)
+
+
+def bare(tree: Tree) -> Tree:
+    """The tree without nnx's Variables around its arrays."""
+    boxes = variables()
+    if not boxes:
+        return tree
+    return jax.tree.map(
+        lambda x: x.get_value() if isinstance(x, boxes) else x, tree, is_leaf=lambda x: isinstance(x, boxes)
+    )
+
+
 def paths(tree: Tree) -> list[str]:
-    return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_none)[0]]
+    """The paths of the leaves; the `.value` of an nnx Variable is no part of a parameter's name."""
+    boxes, flat = variables(), jax.tree_util.tree_flatten_with_path
+    if not boxes:
+        return [path_name(path) for path, _ in flat(tree, is_leaf=_is_none)[0]]
+    names = []
+    for path, leaf in flat(tree, is_leaf=lambda x: x is None or isinstance(x, boxes))[0]:
+        if isinstance(leaf, boxes):
+            names += [path_name((*path, *inside[1:])) for inside, _ in flat(leaf, is_leaf=_is_none)[0]]
+        else:
+            names.append(path_name(path))
+    return names
 
 
 def like(tree: Tree, new: Iterable[object]) -> Tree:
     """A tree of the same containers with other leaves."""
     return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_is_none), list(new))
+
+
+def masked(tree: Tree, keep: Sequence[bool]) -> Tree:
+    """The tree with some of its leaves; a masked node has no leaves, so that the paths stay as they are."""
+    if tree is None:
+        return None
+    pairs = zip(leaves(tree), keep, strict=True)
+    return like(tree, [leaf if kept else optax.MaskedNode() for leaf, kept in pairs])
+
+
+def is_whole(tree: Tree) -> bool:
+    """Whether it is no part of a tree, of which the rest is masked."""
+    nodes = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
+    return not any(isinstance(node, optax.MaskedNode) for node in nodes)
+
+
+def apart(tree: Tree, others: Iterable[object]) -> Tree:
+    """The tree with a copy of each array that stands in it twice, or among others: one of them may be donated."""
+    taken = [id(x) for x in others]
+    out = []
+    for x in leaves(tree):
+        out.append(jnp.copy(x) if x is not None and id(x) in taken else x)
+        taken.append(id(x))
+    return like(tree, out)
 
 
 def compute_dtype(*arrays: Any) -> jnp.dtype:
@@ -63,10 +113,8 @@ def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
 
 
 def check_trees(owner: str, grads: Tree, params: Tree | None) -> None:
-    """Gradients must have the parameters' tree, shapes and a real floating type; the first culprit is named."""
+    """Gradients must have the parameters' shapes and a real floating type; the first culprit is named."""
     g_leaves, w_leaves = leaves(grads), leaves(params) if params is not None else None
-    if w_leaves is not None and not aligned(grads, params):
-        _refuse_tree(owner, grads, params)
     names = None
     for i, g in enumerate(g_leaves):
         w = w_leaves[i] if w_leaves is not None else None
@@ -92,7 +140,10 @@ def aligned(grads: Tree, params: Tree) -> bool:
     return paths(grads) == paths(params)
 
 
-def _refuse_tree(owner: str, grads: Tree, params: Tree) -> None:
+def check_aligned(owner: str, grads: Tree, params: Tree) -> None:
+    """Gradients and parameters must have the same keys; the first that is missing is named."""
+    if aligned(grads, params):
+        return
     have, want = paths(grads), paths(params)
     for path in want:
         if path not in have:

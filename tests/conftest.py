@@ -8,3 +8,12 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_modifyitems(items):
+    """What is asked of one row comes together: one process takes it, and compiles what several tests need once."""
+
+    def row(item):
+        return getattr(item.callspec.params.get("row"), "name", "") if hasattr(item, "callspec") else ""
+
+    items.sort(key=row)

@@ -103,7 +103,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
     "adafactor": (
         Counterpart(lambda: jos.adafactor(0.05), lambda: optax.adafactor(0.05, min_dim_size_to_factor=1), within=1e-8),
         Counterpart(
-            lambda: jos.adafactor(0.5, relative_step=False),
+            lambda: jos.adafactor(0.5, cap_rate=False),
             lambda: optax.adafactor(0.5, min_dim_size_to_factor=1),
             within=1e-7,
         ),

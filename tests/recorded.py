@@ -87,3 +87,6 @@ def error(a: Any, b: Any) -> float:
     steps = b.reshape(len(b), -1)
     largest = np.maximum.accumulate(np.abs(steps).max(axis=1))
     return float((np.abs(a - b).reshape(len(b), -1).max(axis=1) / (1e-3 + largest)).max())
+
+
+EXAMPLE = f"keras3/{next(iter(library('keras3')[1]['cases']))}"  # one of them, for its tree alone

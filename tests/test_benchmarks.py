@@ -21,11 +21,12 @@ def as_a_script(monkeypatch):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """A tree of three small leaves in the place of the large ones."""
+    """A tree of three small leaves in the place of all others."""
     import trees
 
     shapes = {"word_embedding": (4, 3), "dense": {"kernel": (3, 2), "bias": (2,)}}
     monkeypatch.setattr(trees, "TREES", dict.fromkeys(trees.TREES, lambda: shapes))
+    monkeypatch.setattr(trees, "small", lambda: shapes)
 
 
 def test_trees_have_the_sizes_they_are_known_by():
@@ -75,7 +76,8 @@ def test_step_writes_its_tables_and_plot(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "HERE", tmp_path)
     monkeypatch.setattr(step, "RESULTS", tmp_path / "results" / "step.json")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["step.py", "--tree", "ResNet-50", "--optimizer", "adam", "--seconds", "0"])
+    arguments = ["--tree", "ResNet-50", "--optimizer", "adam", "--repeats", "1", "--seconds", "0"]
+    monkeypatch.setattr(sys, "argv", ["step.py", *arguments])
     step.main()
     text = (tmp_path / "README.md").read_text()
     assert "| adam |" in text

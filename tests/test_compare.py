@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from programs import example
 from rows import ROWS
-from test_conformance import example
 
 import jaxopt_suite as jos
 
@@ -16,7 +16,7 @@ GRADS = {"bias": jnp.array([3.0, 0.5]), "kernel": jnp.zeros((2, 2)).at[1, 0].set
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_equal_optimizers_agree_to_the_bit(row):
-    params, grads = example()
+    params, grads = example("dense")
     found = jos.compare(row.build(), row.build(), params, grads, steps=3, tolerance=0.0)
     assert found.first is None
     assert found.recipes == ()

@@ -24,14 +24,13 @@ PACKAGE = str(pathlib.Path(jos.__file__).parent)
 VALID = [row.build(variant) for row, variant in CASES[:: max(1, len(CASES) // 60)]]
 VALID += [*compositions(), *(s for s in EXAMPLES if not any(map(callable, s.recipe.arguments.values())))]
 CONFIGS = [jos.serialize(value) for value in VALID]
-MANY = settings(
-    max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
-)
+HYPOTHESIS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 
 HOSTILE_NAMES = [
     "os.system", "__class__", "contrib.__builtins__", "builtins.eval", "optax._src.base.identity", "jax.numpy.array",
     "../adam", "adam\x00", "Custom>Adam", "os>Adam", ">", "", " adam", "function", "lambda: 0", "__import__('os')",
     "a" * 10_000_000, "é" * 200, "contrib.contrib", "contrib.", ".adam", "optax.adam", "from_config", "register",
+    "dict", "MultiOptimizer", "LossScaleOptimizerV3",
 ]  # fmt: skip
 
 
@@ -67,6 +66,20 @@ junk = st.recursive(
 )
 
 
+def fuzz(strategy):
+    """A property of what is drawn, as a test of some examples, and as a slow one of many."""
+
+    def declared(check):
+        @pytest.mark.parametrize("examples", [150, pytest.param(1500, marks=pytest.mark.slow)])
+        def test(examples):
+            settings(max_examples=examples, **HYPOTHESIS)(given(strategy)(check))()
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return declared
+
+
 def refused(read, *arguments):
     """What is read; or None, where it is refused as it should be: by us, in one short sentence."""
     try:
@@ -90,14 +103,12 @@ def faithful(value):
     assert not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(config))
 
 
-@MANY
-@given(junk)
+@fuzz(junk)
 def test_junk(data):
     faithful(refused(jos.deserialize, data))
 
 
-@MANY
-@given(st.one_of(names, junk))
+@fuzz(st.one_of(names, junk))
 def test_get_of_junk(data):
     faithful(refused(jos.get, data))
 
@@ -129,8 +140,7 @@ def at(config, place):
     return config
 
 
-@MANY
-@given(st.data())
+@fuzz(st.data())
 def test_a_config_with_something_else_in_one_place(data):
     """Refused; or taken, and then the value says what was written (an int as a float, a number by its alias)."""
     config = data.draw(st.sampled_from(CONFIGS))
@@ -176,8 +186,7 @@ def value_class(value, place):
     return at(jos.serialize(value), place)
 
 
-@MANY
-@given(st.data())
+@fuzz(st.data())
 def test_a_config_with_something_missing_or_more(data):
     """Without an entry an argument has its default, as in Keras; without a class name or config it is refused."""
     config = data.draw(st.sampled_from(CONFIGS))

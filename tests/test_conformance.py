@@ -4,13 +4,13 @@ import inspect
 import json
 import pickle
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from recorded import error, nested, recording
+from programs import example, quick, same, stacked, steps, trajectory
+from recorded import EXAMPLE, error, nested, recording
 from rows import CASES, ROWS, case_name
 
 import jaxopt_suite as jos
@@ -50,46 +50,20 @@ def rows(prop):
     return pytest.mark.parametrize("row", [pytest.param(row, marks=marks[row.name], id=row.name) for row in ROWS])
 
 
-def example(dtype=jnp.float32):
-    """A small tree of parameters, and gradients that are unlike them."""
-    record = recording("keras3/sgd_plain")
-    params = jax.tree.map(lambda w: jnp.asarray(w, dtype), record.params)
-    return params, jax.tree.map(lambda g: jnp.asarray(g[0], dtype), record.grads)
-
-
-def trajectory(tx, params, grads, final=False):
-    """The parameters after each step (and what they would be evaluated with), as one scanned program."""
-
-    def step(carry, g):
-        updates, state = tx.update(g, carry[1], carry[0])
-        w = optax.apply_updates(carry[0], updates)
-        return (w, state), (w, tx.finalize_variable_values(state, w) if final else None)
-
-    return jax.jit(lambda p, g: jax.lax.scan(step, (p, tx.init(p)), g)[1])(params, grads)
-
-
-def steps(tx, params, grads, n=4):
-    """The parameters and the state after `n` steps on the same gradients."""
-    state = tx.init(params)
-    for _ in range(n):
-        updates, state = tx.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
-    return params, state
-
-
-def same(a, b, tolerance=1e-6):
-    """Two trees agree; arrays that differ in the last bits of large sums do too."""
-    chex.assert_trees_all_close(a, b, rtol=tolerance, atol=tolerance)
+def params_of(row):
+    return inspect.signature(row.make).parameters
 
 
 @pytest.mark.parametrize(("row", "variant"), RECORDED, ids=case_name)
 def test_recorded_trajectory(row, variant):
     record = recording(variant.reference)
-    got, averages = trajectory(row.build(variant), record.params, record.grads, final=bool(record.average))
-    errors = jax.tree.map(error, got, record.trajectory)
+    tx = row.build(variant)
+    got, states = trajectory(tx, record.params, record.grads, jax.jit)
+    errors = jax.tree.map(error, stacked(got), record.trajectory)
     assert max(jax.tree.leaves(errors)) <= variant.tolerance, errors
     if record.average:
-        first = variant.average_from
+        first, final = variant.average_from, jax.jit(tx.finalize_variable_values)
+        averages = stacked([final(state, w) for state, w in zip(states, got, strict=True)])
         errors = jax.tree.map(lambda a, b: error(a[first:], b[first:]), averages, record.average)
         assert max(jax.tree.leaves(errors)) <= variant.tolerance, errors
     assert variant.tolerance <= 2e-6 or variant.reason
@@ -129,7 +103,7 @@ def test_bad_common_arguments(row, arguments, words):
 
 @rows("trees")
 def test_bad_trees(row):
-    tx, (params, grads) = row.build(), example()
+    tx, (params, grads) = row.build(), example("dense", "scale")
     state = tx.init(params)
 
     def refused(grads, state, params, words):
@@ -148,30 +122,34 @@ def test_bad_trees(row):
     refused(grads, optax.EmptyState(), params, "expected the state that init made, got a EmptyState")
     with pytest.raises(TypeError, match="the parameter at 'key' must be a floating-point array"):
         tx.init({"key": jax.random.key(0)})
-    other = jos.adagrad if row.make is not jos.adagrad else jos.adadelta
-    with pytest.raises(
-        (ValueError, TypeError), match=r"of another optimizer|the state that init made|whose learning rate"
-    ):
-        tx.update(grads, other().init(params), params)
+    other = next(r.build() for r in ROWS if unlike(r.build().init(params), state))
+    with pytest.raises((ValueError, TypeError), match=r"of another optimizer|that init made|whose learning rate"):
+        tx.update(grads, other.init(params), params)
     if state.stages:
         other = tx.init({"scale": jnp.ones(5)})
         refused({"scale": jnp.ones(4)}, other, {"scale": jnp.ones(4)}, "not of these parameters")
 
 
+def unlike(a, b):
+    """Whether two states are those of different rules."""
+    return [*map(type, a.stages.values())] != [*map(type, b.stages.values())]
+
+
 @rows("params")
 def test_params_are_asked_for_where_they_are_needed(row):
-    tx, (params, grads) = row.build(), example()
+    tx, (params, grads) = row.build(), example("dense")
     needs = any(stage.prototype.reads_weights for _, stage in tx.line.leafwise)
     if needs:
         with pytest.raises(ValueError, match="update needs the parameters"):
             tx.update(grads, tx.init(params))
     else:
-        same(tx.update(grads, tx.init(params))[0], tx.update(grads, tx.init(params), params)[0])
+        update = quick(tx.update)
+        same(update(grads, tx.init(params))[0], update(grads, tx.init(params), params)[0])
 
 
 @rows("retrace")
 def test_second_call_does_not_retrace(row):
-    params, grads = example()
+    params, grads = example("dense")
     count = 0
 
     def step(params, state, grads):
@@ -179,7 +157,7 @@ def test_second_call_does_not_retrace(row):
         count += 1
         return row.build().apply_gradients(grads, state, params)
 
-    jitted = jax.jit(step)
+    jitted = quick(step)
     state = row.build().init(params)
     for _ in range(3):
         params, state = jitted(params, state, grads)
@@ -190,7 +168,7 @@ def test_second_call_does_not_retrace(row):
 def test_equal_optimizers_share_one_program(row):
     from jaxopt_suite import _transformation
 
-    params, grads = example()
+    params, grads = example("embedding")
     state = row.build().init(params)
     row.build().update(grads, state, params)
     before = _transformation._compiled.cache_info().currsize
@@ -202,15 +180,11 @@ def test_equal_optimizers_share_one_program(row):
     )
 
 
-def params_of(row):
-    return inspect.signature(row.make).parameters
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 @rows("dtypes")
 def test_dtypes(row, dtype):
     with jax.enable_x64(dtype == "float64"):
-        params, grads = example(dtype)
+        params, grads = example("conv", "dense", dtype=dtype)
         after, state = steps(row.build(), params, grads)
         moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), params, after)
         assert any(jax.tree.leaves(moved))
@@ -225,11 +199,9 @@ def test_mixed_dtypes(row):
     params, grads = example()
     grads["scale"] = grads["scale"].astype(jnp.bfloat16)
     params["embedding"] = params["embedding"].astype(jnp.float16)
-    updates, _ = row.build().update(grads, row.build().init(params), params)
+    updates, _ = jax.eval_shape(row.build().update, grads, row.build().init(params), params)
     with jax.numpy_dtype_promotion("standard"):
-        assert jax.tree.map(lambda u: u.dtype, updates) == jax.tree.map(
-            jnp.promote_types, dtypes(grads), dtypes(params)
-        )
+        assert dtypes(updates) == jax.tree.map(jnp.promote_types, dtypes(grads), dtypes(params))
 
 
 def dtypes(tree):
@@ -238,12 +210,12 @@ def dtypes(tree):
 
 @rows("apply_gradients")
 def test_apply_gradients_is_update_and_apply(row):
-    params, grads = example()
+    params, grads = example("dense")
     tx = row.build()
     want, want_state = steps(tx, params, grads, 3)
-    state = tx.init(params)
+    state, apply_gradients = tx.init(params), quick(tx.apply_gradients)
     for _ in range(3):
-        params, state = tx.apply_gradients(grads, state, params)
+        params, state = apply_gradients(grads, state, params)
     same((params, state), (want, want_state))
 
 
@@ -251,35 +223,37 @@ def test_apply_gradients_is_update_and_apply(row):
 def test_edges(row):
     tx = row.build()
     assert tx.update({}, tx.init({}), {})[0] == {}
-    scalar, _ = steps(tx, jnp.float32(2.0), jnp.float32(1.0))
+    scalar, _ = steps(tx, jnp.float32(2.0), jnp.float32(1.0), compiled=jax.jit)
     assert scalar.shape == ()
     assert np.isfinite(scalar)
     params = {"empty": jnp.zeros((0, 3)), "w": jnp.ones((2, 3))}
-    after, _ = steps(tx, params, jax.tree.map(jnp.ones_like, params))
+    after, _ = steps(tx, params, jax.tree.map(jnp.ones_like, params), compiled=jax.jit)
     assert after["empty"].shape == (0, 3)
     assert np.isfinite(after["w"]).all()
-    zero, _ = steps(tx, {"w": jnp.zeros(3)}, {"w": jnp.zeros(3)})
+    zero, _ = steps(tx, {"w": jnp.zeros(3)}, {"w": jnp.zeros(3)}, compiled=jax.jit)
     assert np.isfinite(zero["w"]).all()
 
 
 @rows("missing gradient")
 def test_missing_gradient_moves_nothing(row):
-    params, grads = example()
+    params, grads = example("dense", "scale")
     tx = row.build(**({"weight_decay": 0.1} if "weight_decay" in params_of(row) else {}))
     state = tx.init(params)
-    updates, after = tx.update({**grads, "scale": None}, state, params)
+    two = {"a": jnp.ones(1), "b": jnp.ones(2)}
+
+    @quick
+    def all_three(missing, state, params, two):
+        alone, _ = tx.update({**two, "a": None}, tx.init(two), two)
+        return tx.update(missing, state, params), tx.apply_gradients(missing, state, params), alone
+
+    (updates, after), applied, alone = all_three({**grads, "scale": None}, state, params, two)
     assert not updates["scale"].any()
     for key, old in state.stages.items():
         for was, now in zip(old, after.stages[key], strict=True):
             if isinstance(was, dict):
                 np.testing.assert_array_equal(was["scale"], now["scale"])
-    alone, _ = tx.update(
-        {"a": None, "b": jnp.ones(2)},
-        tx.init({"a": jnp.ones(1), "b": jnp.ones(2)}),
-        {"a": jnp.ones(1), "b": jnp.ones(2)},
-    )
     assert not alone["a"].any()
-    same(tx.apply_gradients({**grads, "scale": None}, state, params)[0]["scale"], params["scale"])
+    same(applied[0]["scale"], params["scale"])
 
 
 @rows("eval_shape")
@@ -292,24 +266,32 @@ def test_eval_shape_of_init(row):
     assert jax.tree.map(lambda s: (s.shape, s.dtype), shapes) == jax.tree.map(lambda s: (s.shape, s.dtype), state)
 
 
-def shown(record_steps=4):
-    record = recording("keras3/sgd_plain")
-    return record.params, jax.tree.map(lambda g: g[:record_steps], record.grads)
-
-
 @rows("vmap")
 def test_vmap_scan_cond(row):
-    tx, (params, grads) = row.build(), shown()
-    want, _ = trajectory(tx, params, grads)
-    twice = jax.tree.map(lambda x: jnp.stack([x, x]), params)
-    mapped = jax.vmap(lambda p: trajectory(tx, p, grads)[0])(twice)
+    tx, record = row.build(), recording(EXAMPLE)
+    params, grads = record.params["dense"], jax.tree.map(lambda g: g[:4], record.grads["dense"])
+
+    def scanned(params, grads):
+        """The parameters after each step."""
+
+        def step(carry, g):
+            updates, state = tx.update(g, carry[1], carry[0])
+            w = optax.apply_updates(carry[0], updates)
+            return (w, state), w
+
+        return jax.lax.scan(step, (params, tx.init(params)), grads)[1]
+
+    @quick
+    def ways(flag, params, grads):
+        mapped = jax.vmap(scanned, (0, None))(jax.tree.map(lambda x: jnp.stack([x, x]), params), grads)
+        state, g = tx.init(params), jax.tree.map(lambda g: g[0], grads)
+        held = jax.tree.map(jnp.zeros_like, g), state
+        branch = jax.lax.cond(flag, lambda: tx.update(g, state, params), lambda: held)
+        return mapped, scanned(params, grads), branch, tx.update(g, state, params)
+
+    mapped, want, branch, update = ways(True, params, grads)
     same(jax.tree.map(lambda x: x[1], mapped), want, 1e-5)
-    g = jax.tree.map(lambda g: g[0], grads)
-
-    def branch(flag, state):
-        return jax.lax.cond(flag, lambda: tx.update(g, state, params), lambda: (jax.tree.map(jnp.zeros_like, g), state))
-
-    same(jax.jit(branch)(True, tx.init(params)), tx.update(g, tx.init(params), params))
+    same(branch, update)
 
 
 def test_nested_helper_builds_trees():

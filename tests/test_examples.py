@@ -1,4 +1,4 @@
-"""Every example runs, in a process of its own where warnings are errors; a notebook is its script, executed.
+"""Every example runs here; and slowly as its reader runs it: a script in a process of its own, a notebook executed.
 
 After a change to a notebook's script, `python tests/test_examples.py --write` executes it and stores the outputs.
 """
@@ -10,11 +10,13 @@ import runpy
 import subprocess
 import sys
 
+import jax
 import jupytext
 import nbclient
 import pytest
 
 import jaxopt_suite as jos
+from jaxopt_suite._recipe.config import REGISTRY
 
 FOLDER = pathlib.Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -24,6 +26,24 @@ ARGUMENTS = {
     "data_parallel_pmap": ("--steps", "10"),
     "save_and_resume": ("--steps", "20"),
 }
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Runs an example in this process, in an empty folder; what it declares or sets is forgotten."""
+    declared = dict(REGISTRY)
+    monkeypatch.chdir(tmp_path)
+    for name in ("XLA_FLAGS", "JAX_PLATFORMS"):
+        monkeypatch.setenv(name, os.environ[name])
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+
+    with jax.numpy_dtype_promotion("standard"):
+        yield run
+    REGISTRY.clear()
+    REGISTRY.update(declared)
 
 
 def environment():
@@ -49,6 +69,12 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "train_digits"])
+def test_script_here(name, here):
+    here(name, *ARGUMENTS.get(name, ()))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in (*NOTEBOOKS, "train_digits")])
 def test_script(name, tmp_path):
     done = run(name, *ARGUMENTS.get(name, ()), folder=tmp_path)
@@ -56,13 +82,35 @@ def test_script(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook(name):
+def test_notebook_is_its_script(name):
     stored = jupytext.read(FOLDER / f"{name}.ipynb")
     assert [c.source for c in stored.cells] == [c.source for c in jupytext.read(FOLDER / f"{name}.py").cells]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_notebook(name):
+    stored = jupytext.read(FOLDER / f"{name}.ipynb")
     before = printed(stored)
     assert printed(execute(stored)) == before, "python tests/test_examples.py --write stores what it prints now"
 
 
+def test_train_digits_here(here, tmp_path, capsys):
+    """A few steps, of an optimizer from a config."""
+    tx = jos.sgd(0.1, momentum=0.9)
+    (tmp_path / "config.json").write_text(tx.to_json())
+    here("train_digits", "--config", "config.json", "--steps", "2", "--out", "out")
+    printed = capsys.readouterr().out
+    assert repr(tx) in printed
+    assert "stopped after 1 steps" in printed
+    here("train_digits", "--resume", "--steps", "4", "--out", "out")
+    printed = capsys.readouterr().out
+    assert "stopped after 2 steps" in printed
+    assert "bit for bit" in printed
+    assert (tmp_path / "out" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
 def test_train_digits_learns_and_resumes(tmp_path):
     first = run("train_digits", "--steps", "50", "--out", "out", folder=tmp_path)
     assert "stopped after 25 steps" in first.stdout, first.stderr
@@ -74,6 +122,7 @@ def test_train_digits_learns_and_resumes(tmp_path):
     assert float(re.search(r"novograd ([\d.]+)%", second.stdout)[1]) >= 90
 
 
+@pytest.mark.slow
 def test_train_digits_reads_a_config(tmp_path):
     tx = jos.sgd(0.1, momentum=0.9)
     (tmp_path / "config.json").write_text(tx.to_json())
@@ -92,10 +141,9 @@ def test_train_digits_reads_a_config(tmp_path):
         (("--steps", "1"), "--steps must be at least 2, got 1"),
     ],
 )
-def test_train_digits_refuses(arguments, words, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train_digits.py", *arguments])
+def test_train_digits_refuses(arguments, words, here, capsys):
     with pytest.raises(SystemExit, match="2"):
-        runpy.run_path(str(FOLDER / "train_digits.py"), run_name="__main__")
+        here("train_digits", *arguments)
     assert words in capsys.readouterr().err
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from recorded import recording
-from rows import CASES, case_name
-from test_conformance import steps
+from programs import steps
+from recorded import EXAMPLE, recording
+from rows import CASES, SETTINGS, case_name
 from test_groups import Model, Net, compositions
 
 import jaxopt_suite as jos
@@ -21,7 +21,7 @@ def shapes(params):
 
 
 def the_tree(dtype=jnp.float32, reference=None):
-    return jax.tree.map(lambda w: jnp.asarray(w, dtype), recording(reference or "keras3/sgd_plain").params)
+    return jax.tree.map(lambda w: jnp.asarray(w, dtype), recording(reference or EXAMPLE).params)
 
 
 def held(tx, params):
@@ -49,7 +49,7 @@ def test_the_bytes_of_a_composition(tx):
     assert tx.explain(params).totals()["state_bytes"] == held(tx, params)
 
 
-@pytest.mark.parametrize(("row", "variant"), [c for c in CASES if "weight_decay" in c[1].all_arguments()])
+@pytest.mark.parametrize(("row", "variant"), [s for s in SETTINGS if "weight_decay" in s[1].all_arguments()])
 def test_decay_is_what_acts(row, variant):
     """Without gradients, decay changes the parameters that explain says decay, and no others."""
     tx, params = row.build(variant, exclude_from_weight_decay="bias"), the_tree()
@@ -145,7 +145,8 @@ def test_many_parameters_are_grouped():
     assert numbered[2].split()[:3] == ["layer*/bias", "300", "(8,)"]
     named = repr(jos.adam().explain(many(300, lambda i: "x" * (i + 1)))).splitlines()
     assert len(named) == 5
-    assert named[2].split()[:4] == ["x/bias", "...", "x" * 300 + "/bias", "300"]
+    assert named[2].startswith("x/bias ... xx")
+    assert all(len(line) < 120 for line in named)
 
 
 @pytest.mark.parametrize(
@@ -158,12 +159,13 @@ def test_many_parameters_are_grouped():
 )
 def test_ten_thousand_leaves_take_less_than_two_seconds(tx):
     params = many(5000, lambda i: f"layer{i}")
-    times = []
-    for _ in range(3):
+
+    def seconds():
         begin = time.process_time()
         repr(tx.explain(params))
-        times.append(time.process_time() - begin)
-    assert min(times) < 2.0
+        return time.process_time() - begin
+
+    assert any(seconds() < 2.0 for _ in range(3))
 
 
 def test_nothing_is_compiled(caplog):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from rows import CASES, case_name
+from rows import SETTINGS, case_name
 
 import jaxopt_suite as jos
 
@@ -38,10 +38,6 @@ def reason(row, variant):
     own = [row.exempt.get(key) for key in ("temporaries", *(f"temporaries of {name}" for name in given))]
     common = [why for names, why in NEED_ROOM.items() if given.issuperset(names)]
     return next((why for why in (*own, *common) if why), None)
-
-
-# what two libraries were recorded with is one setting here
-SETTINGS = {row.build(variant): (row, variant) for row, variant in CASES}.values()
 
 
 @pytest.mark.parametrize(("row", "variant"), SETTINGS, ids=case_name)

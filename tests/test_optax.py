@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 from counterparts import COUNTERPARTS
+from programs import trajectory
 from rows import ROWS
-from test_conformance import trajectory
 
 import jaxopt_suite as jos
 
@@ -30,8 +30,8 @@ def data():
 def test_counterpart(name, pair):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # Optax itself promotes implicitly
         params, grads = data()
-        steps = [trajectory(make(), params, grads)[0] for make in (pair.ours, pair.theirs)]
-        apart = max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), *steps)))
+        ways = [trajectory(make(), params, grads)[0] for make in (pair.ours, pair.theirs)]
+        apart = max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), *ways)))
     if pair.apart:
         assert apart == pytest.approx(pair.apart, rel=0.01)
         assert "optax" in getattr(jos, name).__doc__

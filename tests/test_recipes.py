@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from programs import example, quick, stacked, trajectory
 from recorded import error, library, recording
-from rows import CASES, ROWS, case_name
-from test_conformance import example, trajectory
+from rows import CASES, ROWS, SETTINGS, case_name
 from test_schedules import EXAMPLES
 
 import jaxopt_suite as jos
@@ -54,10 +54,10 @@ def run(tx):
         w, state = tx.apply_gradients(g, carry[1], carry[0])
         return (w, state), w
 
-    return jax.jit(lambda p, g: jax.lax.scan(step, (p, tx.init(p)), g)[1])
+    return quick(lambda p, g: jax.lax.scan(step, (p, tx.init(p)), g)[1])
 
 
-@pytest.mark.parametrize(("row", "variant"), CASES, ids=case_name)
+@pytest.mark.parametrize(("row", "variant"), SETTINGS, ids=case_name)
 def test_every_variant_comes_back(row, variant):
     tx = row.build(variant)
     for again in forms(tx):
@@ -254,5 +254,5 @@ def test_what_the_real_library_wrote_gives_its_numbers(name, slug):
         pytest.skip(reason)
     if name == "keras3" or FIRST[name, record.case["class"]] == slug:
         got, _ = trajectory(tx, record.params, record.grads)
-        errors = jax.tree.map(error, got, record.trajectory)
+        errors = jax.tree.map(error, stacked(got), record.trajectory)
         assert max(jax.tree.leaves(errors)) <= TOLERANCE.get(f"{name}/{slug}", 2e-6), errors

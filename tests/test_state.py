@@ -8,9 +8,10 @@ import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
+from programs import example, same, steps, trajectory
 from recorded import library, recording
 from rows import CASES, ROWS
-from test_conformance import example, rows, same, steps
+from test_conformance import rows
 
 import jaxopt_suite as jos
 
@@ -98,11 +99,7 @@ def test_weights_are_in_the_order_of_the_library(row, variant):
         pytest.skip(variant.weights)
     name, slug = variant.reference.split("/")
     record, want = recording(variant.reference), library(name)[0][f"{slug}/state"]
-    tx, params = row.build(variant), jax.tree.map(jnp.asarray, record.params)
-    state = tx.init(params)
-    update = jax.jit(tx.apply_gradients)
-    for i in range(30):
-        params, state = update(jax.tree.map(lambda g, i=i: g[i], record.grads), state, params)
+    *_, state = trajectory(row.build(variant), record.params, record.grads, jax.jit)[1]
     dialect = "keras" if name in ("keras3", "tf_keras") else "legacy"
     got = np.concatenate([np.ravel(w).astype(np.float32) for w in jos.state.get_weights(state, dialect)])
     want = without_what_the_library_adds(record.case["variables"], want)
@@ -215,4 +212,5 @@ def test_sixteen_bit_slots_survive_a_file(tmp_path):
 
 
 def test_every_row_has_a_state_of_ours():
-    assert all(jos.state.slot_names(row.build().init({"w": jnp.ones((2, 2))})) is not None for row in ROWS)
+    params, _ = example()
+    assert all(jos.state.slot_names(row.build().init(params)) is not None for row in ROWS)

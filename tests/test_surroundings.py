@@ -10,13 +10,14 @@ from flax.training.train_state import TrainState
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from orbax.checkpoint import v1 as ocp
-from test_conformance import example, params_of, rows, same, steps
+from programs import example, quick, same, step, steps
+from test_conformance import params_of, rows
 
 import jaxopt_suite as jos
 
 
 def alone(row, n=4):
-    params, grads = example()
+    params, grads = example("dense")
     return params, grads, steps(row.build(), params, grads, n)[0]
 
 
@@ -30,19 +31,19 @@ def test_chain(row):
 @rows("masked")
 def test_masked(row):
     params, grads, want = alone(row)
-    mask = {**jax.tree.map(lambda _: True, params), "scale": False}
+    mask = {"dense": {"kernel": True, "bias": False}}
     got, _ = steps(optax.masked(row.build(), mask), params, grads, 4)
-    same(got["conv"], want["conv"])
-    same(got["scale"], params["scale"] + 4 * grads["scale"])
+    same(got["dense"]["kernel"], want["dense"]["kernel"])
+    same(got["dense"]["bias"], params["dense"]["bias"] + 4 * grads["dense"]["bias"])
 
 
 @rows("multi_transform")
 def test_multi_transform(row):
     params, grads, want = alone(row)
-    labels = {**jax.tree.map(lambda _: "ours", params), "scale": "none"}
+    labels = {"dense": {"kernel": "ours", "bias": "none"}}
     got, _ = steps(optax.multi_transform({"ours": row.build(), "none": optax.set_to_zero()}, labels), params, grads)
-    same(got["embedding"], want["embedding"])
-    same(got["scale"], params["scale"])
+    same(got["dense"]["kernel"], want["dense"]["kernel"])
+    same(got["dense"]["bias"], params["dense"]["bias"])
 
 
 @rows("MultiSteps")
@@ -57,9 +58,12 @@ def test_multi_steps(row):
 def test_apply_if_finite(row):
     params, grads, want = alone(row)
     tx = optax.apply_if_finite(row.build(), max_consecutive_errors=3)
-    got, state = steps(tx, params, grads)
+    update, state, got = quick(tx.update), tx.init(params), params
+    for _ in range(4):
+        updates, state = update(grads, state, got)
+        got = optax.apply_updates(got, updates)
     same(got, want)
-    updates, after = tx.update(jax.tree.map(lambda g: g * jnp.nan, grads), state, got)
+    updates, after = update(jax.tree.map(lambda g: g * jnp.nan, grads), state, got)
     assert not any(np.asarray(u).any() for u in jax.tree.leaves(updates))
     same(after.inner_state, state.inner_state)
 
@@ -68,16 +72,16 @@ def test_apply_if_finite(row):
 def test_inject_hyperparams(row):
     if "learning_rate" not in params_of(row):
         pytest.skip("there is no learning rate to inject")
-    params, grads = example()
+    params, grads = example("dense")
     arguments = {**row.variants[0].all_arguments(), "learning_rate": 0.05}
-    tx = optax.inject_hyperparams(row.make, static_args=row.static)(**arguments)
-    state = tx.init(params)
-    direct, _ = row.make(**arguments).update(grads, row.make(**arguments).init(params), params)
-    updates, state = tx.update(grads, state, params)
-    same(updates, direct, 1e-5)
+    tx, direct = optax.inject_hyperparams(row.make, static_args=row.static)(**arguments), row.make(**arguments)
+    update, state = quick(tx.update), tx.init(params)
+    want, _ = quick(direct.update)(grads, direct.init(params), params)
+    updates, state = update(grads, state, params)
+    same(updates, want, 1e-5)
     state.hyperparams["learning_rate"] = jnp.float32(0.0)
-    frozen, _ = tx.update(grads, state, params)
-    moved, _ = tx.update(
+    frozen, _ = update(grads, state, params)
+    moved, _ = update(
         grads, state._replace(hyperparams={**state.hyperparams, "learning_rate": jnp.float32(0.1)}), params
     )
     assert not np.allclose(frozen["dense"]["kernel"], moved["dense"]["kernel"])
@@ -98,35 +102,34 @@ def test_tree_map_params(row):
 
 class Model(nnx.Module):
     def __init__(self):
-        self.l1 = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
-        self.l2 = nnx.Linear(4, 2, rngs=nnx.Rngs(1))
+        self.layer = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
 
-    def __call__(self, x):
-        return self.l2(jnp.tanh(self.l1(x)))
+    def loss(self):
+        return ((jnp.tanh(self.layer(jnp.arange(6.0).reshape(2, 3) / 6)) - 1) ** 2).mean()
+
+
+@quick
+@jax.grad
+def gradient(params):
+    graph, state = nnx.split(Model())
+    nnx.replace_by_pure_dict(state, params)
+    return nnx.merge(graph, state).loss()
 
 
 @rows("nnx")
 def test_nnx_optimizer(row):
     model = Model()
-    x = jnp.arange(6.0).reshape(2, 3) / 6
     params = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-    graph = nnx.graphdef(model)
     optimizer = nnx.Optimizer(model, row.build(), wrt=nnx.Param)
 
     @nnx.jit
     def train(model, optimizer):
-        grads = nnx.grad(lambda m: ((m(x) - 1) ** 2).mean())(model)
-        optimizer.update(model, grads)
-
-    def loss(params):
-        state = nnx.state(Model(), nnx.Param)
-        nnx.replace_by_pure_dict(state, params)
-        return ((nnx.merge(graph, state)(x) - 1) ** 2).mean()
+        optimizer.update(model, nnx.grad(Model.loss)(model))
 
     tx, state = row.build(), row.build().init(params)
     for _ in range(5):
         train(model, optimizer)
-        params, state = tx.apply_gradients(jax.grad(loss)(params), state, params)
+        params, state = step(tx)(params, state, gradient(params))
     same(nnx.to_pure_dict(nnx.state(model, nnx.Param)), params, 1e-5)
 
 
@@ -134,8 +137,9 @@ def test_nnx_optimizer(row):
 def test_train_state(row):
     params, grads, want = alone(row, 2)
     state = TrainState.create(apply_fn=None, params=params, tx=row.build())
+    apply_gradients = quick(lambda state, grads: state.apply_gradients(grads=grads))
     for _ in range(2):
-        state = state.apply_gradients(grads=grads)
+        state = apply_gradients(state, grads)
     same(state.params, want)
 
 
@@ -148,7 +152,7 @@ def replicas(grads):
 def test_pmap(row):
     params, grads, want = alone(row, 1)
     tx = optax.chain(jos.transforms.aggregate_gradients("d", axis_op="mean"), row.build())
-    updates = jax.pmap(lambda g: tx.update(g, tx.init(params), params)[0], axis_name="d")(replicas(grads))
+    updates = quick(jax.pmap(lambda g: tx.update(g, tx.init(params), params)[0], axis_name="d"))(replicas(grads))
     for replica in (0, 7):
         got = optax.apply_updates(params, jax.tree.map(lambda u, r=replica: u[r], updates))
         same(got, want, 1e-5)
@@ -160,13 +164,13 @@ def test_shard_map(row):
     mesh = Mesh(np.array(jax.devices()), ("d",))
     tx = row.build(**({"axis_name": "d", "axis_op": "mean"} if "axis_name" in params_of(row) else {}))
 
-    def step(g):
+    def one(g):
         g = jax.tree.map(lambda x: x[0], g)
         if "axis_name" not in params_of(row):
             g = jax.lax.pmean(g, "d")
         return tx.apply_gradients(g, tx.init(params), params)[0]
 
-    got = jax.jit(jax.shard_map(step, mesh=mesh, in_specs=P("d"), out_specs=P()))(replicas(grads))
+    got = quick(jax.shard_map(one, mesh=mesh, in_specs=P("d"), out_specs=P()))(replicas(grads))
     same(got, want, 1e-5)
 
 
@@ -186,13 +190,16 @@ def test_orbax_from_eight_devices_to_four(row, tmp_path):
     params = {"kernel": jnp.linspace(-1, 1, 64).reshape(16, 4), "bias": jnp.ones(3)}
     grads = jax.tree.map(lambda w: w * 0.1 + 0.2, params)
     tx = row.build()
-    on_eight = sharded(params, eight)
-    after, state = steps(tx, on_eight, sharded(grads, eight), 2)
+    after, update = sharded(params, eight), quick(tx.update)
+    state = tx.init(after)
+    for _ in range(2):
+        updates, state = update(sharded(grads, eight), state, after)
+        after = optax.apply_updates(after, updates)
     ocp.save(tmp_path / "checkpoint", {"params": after, "state": state})
     template = sharded({"params": params, "state": tx.init(params)}, four)
     restored = ocp.load(tmp_path / "checkpoint", template)
     same(jax.tree.map(np.asarray, restored), jax.tree.map(np.asarray, {"params": after, "state": state}), 0)
     assert jax.tree.structure(restored["state"]) == jax.tree.structure(state)
-    onward = tx.update(sharded(grads, four), restored["state"], restored["params"])[0]
-    want = tx.update(sharded(grads, eight), state, after)[0]
+    onward = update(sharded(grads, four), restored["state"], restored["params"])[0]
+    want = update(sharded(grads, eight), state, after)[0]
     same(jax.tree.map(np.asarray, onward), jax.tree.map(np.asarray, want), 1e-5)

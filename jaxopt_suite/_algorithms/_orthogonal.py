@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._recipe.words import Count, Fraction, NonNegative, Real, Scalar, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {
@@ -70,7 +71,7 @@ def orthogonalized(x: jax.Array, steps: int, a: Scalar, b: Scalar, c: Scalar) ->
     """Nearly `U V^T` of `x = U S V^T`: a quintic that is steep at zero, iterated on `S` (Newton and Schulz)."""
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    x = x / (jnp.sqrt(jnp.sum(x * x)) + 1e-7)
+    x = x / (root(jnp.sum(x * x)) + 1e-7)
     for _ in range(steps):
         A = x @ x.T
         x = a * x + (b * A + c * (A @ A)) @ x

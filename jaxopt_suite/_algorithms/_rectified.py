@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._frame.leafwise import Moment
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._recipe.words import Number, Scalar, scalar
 
 SENTENCES = {
@@ -30,8 +31,8 @@ def rectified(
     s, s_inf = sma_length(beta_2, t)
     r2 = (s - 4) * (s - 2) * s_inf / ((s_inf - 4) * (s_inf - 2) * s)
     m_hat = m / (1 - beta_1**t.count)
-    v_hat = jnp.sqrt(v) / jnp.sqrt(1 - beta_2**t.count)
-    return jnp.where(s >= sma_threshold, jnp.sqrt(jnp.maximum(r2, 0)) * m_hat / (v_hat + epsilon), m_hat)
+    v_hat = root(v) / root(1 - beta_2**t.count)
+    return jnp.where(s >= sma_threshold, root(jnp.maximum(r2, 0)) * m_hat / (v_hat + epsilon), m_hat)
 
 
 def sma_length(beta_2: Scalar, t: Moment) -> tuple[jax.Array, Scalar]:
@@ -64,7 +65,7 @@ def warm_up(total_steps: int, warmup_proportion: Number, min_lr: Number) -> Call
     def rate(t: Moment) -> jax.Array:
         rising = total_steps * proportion
         falling = jnp.maximum(total_steps - rising, 1)
-        up = t.learning_rate * (t.count / rising)
+        up = t.learning_rate * (t.count / jnp.maximum(rising, 1))  # used from a rise of one step on
         down = t.learning_rate + (lowest - t.learning_rate) * jnp.minimum((t.count - rising) / falling, 1)
         return jnp.where(t.count <= rising, up, down)
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._rectified import SENTENCES, check_warm_up, rectified, warm_up
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNegative, Rate, scalar
 from jaxopt_suite._stages.decay import with_decay
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -59,7 +60,7 @@ def scale_by_adabelief(
         if rectify:
             u = rectified(m, used, beta_1, beta_2, epsilon, threshold, t)
         else:
-            v_hat = jnp.sqrt(used) / jnp.sqrt(1 - beta_2**t.count)
+            v_hat = root(used) / root(1 - beta_2**t.count)
             u = m / (1 - beta_1**t.count) / (v_hat + epsilon)
         return -rate(t) * with_decay(u, weight_decay, w), AdaBeliefState(m, v, vhat)
 

@@ -7,10 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -36,7 +37,7 @@ def scale_by_adadelta(rho: Beta = 0.95, epsilon: NonNegative = 1e-7) -> Rule:
 
     def update(g: jax.Array, s: AdadeltaState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdadeltaState]:
         g2 = rho * s.g2 + (1 - rho) * g * g
-        dx = g * (jnp.sqrt(s.dx2 + epsilon) / jnp.sqrt(g2 + epsilon))
+        dx = g * (root(s.dx2 + epsilon) / root(g2 + epsilon))
         return dx, AdadeltaState(g2, rho * s.dx2 + (1 - rho) * dx * dx)
 
     return leafwise(AdadeltaState, init, update)

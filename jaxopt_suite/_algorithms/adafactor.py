@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import quotient, root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Negative, NonNegative, Positive, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {
@@ -18,8 +20,10 @@ SENTENCES = {
     "epsilon_1": "small number that is added to the squared gradient.",
     "epsilon_2": "least root mean square of the weights that a step is in proportion to.",
     "clip_threshold": "largest root mean square of the normalised gradient.",
-    "relative_step": "let the rate be at most `1 / sqrt(step)`.",
+    "relative_step": "changes nothing, as in Keras: see `cap_rate`.",
+    "cap_rate": "let the rate be at most `1 / sqrt(step)`.",
 }
+RELATIVE_STEP = "adafactor: relative_step=False changes nothing, as in Keras; cap_rate=False takes the minimum away."
 
 
 @state_class
@@ -36,7 +40,7 @@ def scale_by_adafactor(
     epsilon_2: NonNegative = 1e-3,
     clip_threshold: Positive = 1.0,
     *,
-    relative_step: bool = True,
+    cap_rate: bool = True,
 ) -> Rule:
     """The direction of Adafactor, as long as the weights ask for; used alone, it is that of a rate of 1.
 
@@ -46,12 +50,8 @@ def scale_by_adafactor(
     >>> jnp.sign(direction), [slot.shape for slot in jos.state.variables(state).values()]
     (Array([[1., 0., 0.], [0., 0., 0.]], dtype=float32), [(), (2,), (3,), ()])
     """
-    beta_2_decay, epsilon_1, epsilon_2, clip_threshold = (
-        scalar(beta_2_decay),
-        scalar(epsilon_1),
-        scalar(epsilon_2),
-        scalar(clip_threshold),
-    )
+    beta_2_decay, clip_threshold = scalar(beta_2_decay), scalar(clip_threshold)
+    epsilon_1, epsilon_2 = scalar(epsilon_1), scalar(epsilon_2)
 
     def init(w: jax.Array) -> AdafactorState:
         none = jnp.zeros((), w.dtype)
@@ -65,15 +65,15 @@ def scale_by_adafactor(
         q = g * g + epsilon_1
         if g.ndim < 2:
             v = b * s.v + (1 - b) * q
-            return g / jnp.sqrt(v), s._replace(v=v)
+            return g / root(v), s._replace(v=v)
         r = b * s.r + (1 - b) * jnp.mean(q, axis=-1)
         c = b * s.c + (1 - b) * jnp.mean(q, axis=-2)
-        rows, columns = jnp.sqrt(r / jnp.mean(r, axis=-1, keepdims=True)), jnp.sqrt(c)
+        rows, columns = root(quotient(r, jnp.mean(r, axis=-1, keepdims=True))), root(c)
         return g / rows[..., None] / columns[..., None, :], s._replace(r=r, c=c)
 
     def update(g: jax.Array, s: AdafactorState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdafactorState]:
         u, s = normalised(g, s, t)
-        rho = jnp.minimum(t.learning_rate, 1 / jnp.sqrt(t.count)) if relative_step else t.learning_rate
+        rho = jnp.minimum(t.learning_rate, 1 / root(t.count)) if cap_rate else t.learning_rate
         alpha = jnp.maximum(epsilon_2, _rms(w)) * rho
         return -alpha / jnp.maximum(1.0, _rms(u) / clip_threshold) * u, s
 
@@ -81,7 +81,7 @@ def scale_by_adafactor(
 
 
 def _rms(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.mean(x * x))
+    return root(jnp.mean(x * x))
 
 
 @optimizer("Adafactor", sentences=SENTENCES)
@@ -92,6 +92,7 @@ def adafactor(
     epsilon_2: NonNegative = 1e-3,
     clip_threshold: Positive = 1.0,
     relative_step: bool = True,
+    cap_rate: bool = True,
     **common: Unpack[Common],
 ) -> Rule:
     """Adafactor: Adam's second moment kept as row means and column means, steps in proportion to the weights.
@@ -101,18 +102,19 @@ def adafactor(
         u = g / sqrt(v),    u <- u / max(1, rms(u) / clip_threshold)
         w <- w - min(rate, 1 / sqrt(t)) * max(epsilon_2, rms(w)) * u
 
-    The last two axes are factored; vectors keep all of `v`. Keras ignores `relative_step=False`; here it takes the
-    minimum away. Unlike Keras no factored `v` is stored, and a row and a column without gradients give no NaN.
-    Unlike `optax.adafactor`, which factors the two largest axes from 128 on and takes no minimum, all matrices are
-    factored.
+    The last two axes of all matrices are factored; vectors keep all of `v`. `cap_rate=False` takes the minimum away,
+    `relative_step=False` changes nothing, as in Keras. Unlike there no factored `v` is stored, and a row and a column
+    without gradients give no NaN. `optax.adafactor` factors the two largest axes from 128 on, and takes no minimum.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
-    >>> for relative_step in True, False:
-    ...     tx, w = jos.adafactor(2.0, relative_step=relative_step), jnp.array([3.0])
+    >>> for cap_rate in True, False:
+    ...     tx, w = jos.adafactor(2.0, cap_rate=cap_rate), jnp.array([3.0])
     ...     print(tx.apply_gradients(jnp.array([0.1]), tx.init(w), w)[0])
     [0.]
     [-3.]
 
     Reference: Shazeer and Stern, Adafactor: adaptive learning rates with sublinear memory cost, ICML 2018.
     """
-    return scale_by_adafactor.rule(beta_2_decay, epsilon_1, epsilon_2, clip_threshold, relative_step=relative_step)
+    if not relative_step:
+        warnings.warn(RELATIVE_STEP, stacklevel=2)
+    return scale_by_adafactor.rule(beta_2_decay, epsilon_1, epsilon_2, clip_threshold, cap_rate=cap_rate)

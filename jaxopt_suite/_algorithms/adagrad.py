@@ -7,10 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -37,7 +38,7 @@ def scale_by_adagrad(
 
     def update(g: jax.Array, s: AdagradState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdagradState]:
         a = s.a + g * g
-        return g / (jnp.sqrt(a + epsilon) if epsilon_in_sqrt else jnp.sqrt(a) + epsilon), AdagradState(a)
+        return g / (root(a + epsilon) if epsilon_in_sqrt else root(a) + epsilon), AdagradState(a)
 
     return leafwise(AdagradState, init, update)
 

@@ -7,10 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -42,8 +43,8 @@ def scale_by_adam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
-        return alpha * m / (jnp.sqrt(v if vhat is None else vhat) + epsilon), AdamState(m, v, vhat)
+        alpha = root(1 - beta_2**t.count) / (1 - beta_1**t.count)
+        return alpha * m / (root(v if vhat is None else vhat) + epsilon), AdamState(m, v, vhat)
 
     return leafwise(AdamState, init, update)
 

@@ -7,10 +7,10 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import AtLeastOne, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {"alpha": "factor in the formula above."}
@@ -59,7 +59,9 @@ def cocob(alpha: AtLeastOne = 100.0, **common: Unpack[Common]) -> Rule:
         L <- max(L, |g|),    G <- G + |g|,    S <- S + g,    R <- max(R - g b, 0)
         b' = -S / (L max(G + L, alpha L)) * (R + L),    w <- w - b + b'
 
-    Unlike `optax.contrib.cocob`, which is otherwise the same, it takes no `learning_rate` to multiply gradients by.
+    Without a rate the common `weight_decay` stands alone, `w <- w - weight_decay * w` before the bet: 0.01 takes one
+    percent of the weights in each step. Unlike `optax.contrib.cocob`, which is otherwise the same, it takes no
+    `learning_rate` to multiply gradients by.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.cocob(alpha=1.0)

@@ -8,10 +8,11 @@ from typing import Literal, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise, map_rule
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 
 SENTENCES = {
     "lambda_": "radius of the ball that the weights stay in.",
@@ -33,7 +34,7 @@ def scale_by_conditional_gradient(
     lambda_, epsilon = scalar(lambda_), scalar(epsilon)
 
     def update(g: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
-        vertex = _top_singular(g) if ord == "nuclear" else g / (jnp.sqrt(jnp.sum(g * g)) + epsilon)
+        vertex = _top_singular(g) if ord == "nuclear" else g / (root(jnp.sum(g * g)) + epsilon)
         return w + lambda_ * vertex, s
 
     rule = leafwise(None, None, update, reads_weights=True)
@@ -53,10 +54,26 @@ def _of_matrices(owner: str, rule: Rule) -> Rule:
     return dataclasses.replace(rule, choose=choose)
 
 
+@jax.custom_jvp
 def _top_singular(g: jax.Array) -> jax.Array:
     """`u v^T` of the largest singular value; a vector is a matrix of one row."""
     u, _, vt = jnp.linalg.svd(g if g.ndim == 2 else g.reshape(1, -1), full_matrices=False)
     return (u[:, :1] * vt[:1]).reshape(g.shape)
+
+
+@_top_singular.defjvp
+def _top_singular_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """That of the SVD needs all singular values to differ; here those that equal the largest one count as fixed."""
+    (g,), (dg,) = primals, tangents
+    dg = dg if g.ndim == 2 else dg.reshape(1, -1)
+    U, s, Vt = jnp.linalg.svd(g if g.ndim == 2 else g.reshape(1, -1), full_matrices=False)
+    u, v = U[:, :1], Vt[:1].T
+    a, b = dg @ v, dg.T @ u
+    ua, vb, gap = U.T @ a, Vt @ b, (s[0] ** 2 - s**2)[:, None]
+    weight, outside = (jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0) for x in (gap, s[0]))
+    du = U @ (weight * (s[0] * ua + s[:, None] * vb)) + outside * (a - U @ ua)
+    dv = Vt.T @ (weight * (s[0] * vb + s[:, None] * ua)) + outside * (b - Vt.T @ vb)
+    return _top_singular(g), (du @ v.T + u @ dv.T).reshape(g.shape)
 
 
 @optimizer("ConditionalGradient", sentences=SENTENCES)

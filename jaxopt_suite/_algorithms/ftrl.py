@@ -7,11 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import power
 from jaxopt_suite._optimizer import Common, optimizer
-from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import NonNegative, NonPositive, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {
@@ -44,7 +44,7 @@ def scale_by_ftrl(
     >>> print(f"{tx.update(jnp.array(9.0), tx.init(jnp.array(0.0)), jnp.array(0.0))[0]:.4f}")
     0.4442
     """
-    start, power, beta = scalar(initial_accumulator_value), scalar(learning_rate_power), scalar(beta)
+    start, p, beta = scalar(initial_accumulator_value), scalar(learning_rate_power), scalar(beta)
     l1, constant_l2 = scalar(l1_regularization_strength), scalar(l2_regularization_strength)
     shrinkage = scalar(l2_shrinkage_regularization_strength)
 
@@ -52,13 +52,15 @@ def scale_by_ftrl(
         return FtrlState(n=jnp.full_like(w, start), z=jnp.zeros_like(w))
 
     def update(g: jax.Array, s: FtrlState, w: jax.Array, t: Moment) -> tuple[jax.Array, FtrlState]:
-        rate = t.learning_rate
+        still = t.learning_rate == 0  # then everything stays, as without a gradient
+        rate, g = jnp.where(still, 1, t.learning_rate), jnp.where(still, 0, g)
         n = s.n + g * g
-        root, old_root = n**-power, s.n**-power
-        z = s.z + (g + 2 * shrinkage * w) - (root - old_root) / rate * w
+        r, old_r = power(n, -p), power(s.n, -p)
+        z = s.z + (g + jnp.where(still, 0, 2 * shrinkage) * w) - (r - old_r) / rate * w
         l2 = constant_l2 + beta / (2 * rate)
-        best = (jnp.clip(z, -l1, l1) - z) / (root / rate + 2 * l2)
-        return best - w, FtrlState(n, z)
+        curvature = r / rate + 2 * l2
+        best = (jnp.clip(z, -l1, l1) - z) / jnp.where(curvature > 0, curvature, jnp.inf)
+        return jnp.where(still, 0, best - w), FtrlState(n, z)
 
     return leafwise(FtrlState, init, update, returns_update=True, reads_weights=True)
 
@@ -80,7 +82,9 @@ def ftrl(
         z <- z + g + 2 shrinkage w - (r - n^(-p) / rate) w
         w <- (clip(z, -l1, l1) - z) / (r + 2 l2 + beta / rate)
 
-    The first step forgets the weights it began with: `z` starts at zero. Optax has no counterpart.
+    The first step forgets the weights it began with: `z` starts at zero. While the rate is 0, weights and slots
+    stay as they are; and an entry that never had a gradient may have an accumulator of zero: its weight is 0. In
+    Keras both are NaN. Optax has no counterpart.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx, w = jos.ftrl(0.5, l1_regularization_strength=1.0), {"a": jnp.array(0.0), "b": jnp.array(0.0)}
@@ -90,8 +94,6 @@ def ftrl(
 
     Reference: McMahan et al., Ad click prediction: a view from the trenches, KDD 2013.
     """
-    if is_zero(learning_rate):
-        raise ValueError("ftrl: learning_rate must be a number > 0, got 0.0: the rule divides by it.")
     return scale_by_ftrl.rule(
         learning_rate_power,
         initial_accumulator_value,

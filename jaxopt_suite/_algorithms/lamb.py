@@ -8,11 +8,12 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Patterns, Rate, scalar
 from jaxopt_suite._stages.decay import except_for, excluded, with_decay
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {"exclude_from_layer_adaptation": "regexes (`re.search` on a path) whose steps are not scaled."}
@@ -50,7 +51,7 @@ def scale_by_lamb(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         mhat, vhat = m / (1 - beta_1**t.count), v / (1 - beta_2**t.count)
-        return with_decay(mhat / (jnp.sqrt(vhat) + epsilon), weight_decay, w), LambState(m, v)
+        return with_decay(mhat / (root(vhat) + epsilon), weight_decay, w), LambState(m, v)
 
     def adapted(g: jax.Array, s: LambState, w: jax.Array, t: Moment) -> tuple[jax.Array, LambState]:
         u, s = update(g, s, w, t)
@@ -63,7 +64,7 @@ def scale_by_lamb(
 
 def _trust_ratio(w: jax.Array, u: jax.Array) -> jax.Array:
     """The norm of `w` over that of `u`, or 1 where either is zero."""
-    w_norm, u_norm = jnp.sqrt(jnp.sum(w * w)), jnp.sqrt(jnp.sum(u * u))
+    w_norm, u_norm = root(jnp.sum(w * w)), root(jnp.sum(u * u))
     usable = (w_norm > 0) & (u_norm > 0)
     return jnp.where(usable, w_norm / jnp.where(usable, u_norm, 1.0), 1.0)
 

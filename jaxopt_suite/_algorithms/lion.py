@@ -7,11 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Beta, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 

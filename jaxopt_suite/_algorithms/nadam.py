@@ -8,10 +8,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SCHEDULE_DECAY = {"keras": 1.0, "legacy": 0.004}
@@ -57,7 +58,7 @@ def scale_by_nadam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         mbar = u_next / (1 - s.product * u_next) * m + (1 - u) / (1 - s.product) * g
-        return mbar / (jnp.sqrt(v / (1 - beta_2**t.count)) + epsilon), NadamState(m, v, s.product)
+        return mbar / (root(v / (1 - beta_2**t.count)) + epsilon), NadamState(m, v, s.product)
 
     return leafwise(NadamState, init, update, shared={"product": 1.0}, update_shared=update_shared)
 

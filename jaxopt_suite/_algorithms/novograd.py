@@ -7,11 +7,12 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite._stages.decay import with_decay
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {"grad_averaging": "weigh the normalised gradient by `1 - beta_1`, as Adam does."}
@@ -52,7 +53,7 @@ def scale_by_novograd(
         g2 = jnp.sum(g * g)
         v = jnp.where(first, g2, beta_2 * s.v + (1 - beta_2) * g2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        u = with_decay(g / (jnp.sqrt(v if vhat is None else vhat) + epsilon), weight_decay, w)
+        u = with_decay(g / (root(v if vhat is None else vhat) + epsilon), weight_decay, w)
         if grad_averaging:
             u = u * jnp.where(first, 1.0, 1 - beta_1)
         m = beta_1 * s.m - t.learning_rate * u

@@ -7,10 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -42,7 +43,8 @@ def scale_by_proximal_adagrad(
         g: jax.Array, s: ProximalAdagradState, w: jax.Array, t: Moment
     ) -> tuple[jax.Array, ProximalAdagradState]:
         a = s.accumulator + g * g
-        eta = jnp.where(a > 0, t.learning_rate / jnp.sqrt(a), 0)
+        some = a > 0
+        eta = jnp.where(some, t.learning_rate / root(jnp.where(some, a, 1)), 0)
         p = w - eta * g
         shrunk = jnp.sign(p) * jnp.maximum(jnp.abs(p) - eta * l1, 0) / (1 + eta * l2)
         return shrunk - w, ProximalAdagradState(a)

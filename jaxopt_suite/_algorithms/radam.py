@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._rectified import SENTENCES, check_warm_up, rectified, warm_up
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNegative, Rate, scalar
 from jaxopt_suite._stages.decay import with_decay
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 

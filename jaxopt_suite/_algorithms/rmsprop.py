@@ -7,11 +7,12 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Beta, Fraction, NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {"centered": "subtract the squared mean of the gradient from its mean square."}
@@ -56,7 +57,7 @@ def scale_by_rmsprop(
         if s.a is not None:
             a = rho * s.a + (1 - rho) * g
             d = jnp.maximum(v - a * a, 0.0)
-        step = t.learning_rate * g / (jnp.sqrt(d + epsilon) if epsilon_in_sqrt else jnp.sqrt(d) + epsilon)
+        step = t.learning_rate * g / (root(d + epsilon) if epsilon_in_sqrt else root(d) + epsilon)
         if s.m is None:
             return -step, RMSpropState(v, None, a)
         m = momentum * s.m + step
@@ -65,7 +66,7 @@ def scale_by_rmsprop(
     return leafwise(RMSpropState, init, update, returns_update=True)
 
 
-@optimizer("RMSprop", sentences=SENTENCES)
+@optimizer("RMSprop", shaping=("momentum",), sentences=SENTENCES)
 def rmsprop(
     learning_rate: Rate = 0.001,
     rho: Beta = 0.9,

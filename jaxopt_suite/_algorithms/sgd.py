@@ -7,11 +7,11 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Fraction, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 
@@ -46,7 +46,7 @@ def scale_by_momentum(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Ru
     return leafwise(MomentumState, init, update, returns_update=True)
 
 
-@optimizer("SGD")
+@optimizer("SGD", shaping=("momentum",))
 def sgd(learning_rate: Rate = 0.01, momentum: Fraction = 0.0, nesterov: bool = False, **common: Unpack[Common]) -> Rule:
     """Stochastic gradient descent, with momentum and Nesterov's look-ahead.
 

@@ -11,7 +11,7 @@ from jaxopt_suite._recipe.words import Fraction, NonNegative, Rate
 from jaxopt_suite._stages.decay import decayed
 
 
-@optimizer("SGDW", own_decay=("weight_decay",))
+@optimizer("SGDW", shaping=("momentum",), own_decay=("weight_decay",))
 def sgdw(
     weight_decay: NonNegative | None,
     learning_rate: Rate = 0.001,

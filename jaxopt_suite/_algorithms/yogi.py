@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {"activation": "how the second moment follows the squared gradient."}
@@ -54,8 +55,8 @@ def scale_by_yogi(
         g2 = g * g
         toward = jnp.sign(g2 - s.v) if activation == "sign" else jnp.tanh(10 * (g2 - s.v))
         v = s.v + (1 - beta_2) * toward * g2
-        alpha = jnp.sqrt(1 - beta_2**t.count) / (1 - beta_1**t.count)
-        p = t.learning_rate * alpha / (jnp.sqrt(v) + epsilon)
+        alpha = root(1 - beta_2**t.count) / (1 - beta_1**t.count)
+        p = t.learning_rate * alpha / (root(v) + epsilon)
         s = YogiState(v, None if s.m is None else m)
         if not penalised:
             return -p * m, s

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Unpack
 
-from jaxopt_suite._compositions.declare import check_member, composition
+from jaxopt_suite._compositions.declare import check_member, compiles, composition
 from jaxopt_suite._frame.flow import Arrays, Flow, Result
 from jaxopt_suite._frame.line import Line
 from jaxopt_suite._frame.members import Account, States
+from jaxopt_suite._optimizer import Stages
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Scalar
 from jaxopt_suite._report.accounts import stage_calls
@@ -24,14 +26,18 @@ class Row:
     Attributes:
       keys: what the members are called in a state.
       lines: theirs.
-      holds, scales_loss, extra_args: whether any of them does.
+      holds, holds_some, scales_loss, extra_args: whether any of them does.
     """
 
     keys: tuple[str, ...]
     lines: tuple[Line, ...]
     holds: bool
+    holds_some: bool
     scales_loss: bool
     extra_args: bool
+
+    def moving(self, paths: Sequence[str]) -> None:
+        return None
 
     def init(self, params: Tree) -> States:
         return {key: line.init(params) for key, line in zip(self.keys, self.lines, strict=True)}
@@ -75,8 +81,11 @@ class Row:
             account.line(line, params)
 
 
+TRAITS = ("holds", "holds_some", "scales_loss", "extra_args")
+
+
 @composition("Chain", members="optimizers, primitives and compositions of this library.")
-def chain(*members: Transformation) -> Line:
+def chain(*members: Transformation, **common: Unpack[Stages]) -> Line:
     """Transformations in a row, each given the updates of the one before, as `optax.chain`, with a recipe.
 
     Members are optimizers, primitives and compositions of this library; `from_optax` makes one of Optax's a member.
@@ -94,8 +103,15 @@ def chain(*members: Transformation) -> Line:
     for i, tx in enumerate(members):
         check_member("chain", f"member {i}", tx)
     lines = tuple(tx.line for tx in members)
-    traits = {name: any(getattr(line, name) for line in lines) for name in ("holds", "scales_loss", "extra_args")}
-    return Line("chain", members=Row(tuple(numbered([_called(tx.recipe) for tx in members])), lines, **traits))
+    held = next((i for i, line in enumerate(lines[:-1]) if line.holds_some), None)
+    if held is not None:
+        raise ValueError(
+            f"chain: member {held} holds back some parameters only, so that what stands behind it would act in "
+            "micro-steps too: give gradient_accumulation_steps to by_path or to the chain itself."
+        )
+    traits = {name: any(getattr(line, name) for line in lines) for name in TRAITS}
+    row = Row(tuple(numbered([_called(tx.recipe) for tx in members])), lines, **traits)
+    return Line("chain", members=row, compiles=compiles(lines))
 
 
 def _called(recipe: Recipe) -> str:

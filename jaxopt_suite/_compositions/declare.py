@@ -1,11 +1,14 @@
 """How compositions are declared, and what may be a member of one."""
 
-from collections.abc import Callable
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec
 
 import optax
 
 from jaxopt_suite._frame.line import Line
+from jaxopt_suite._optimizer import STAGES, check_stages, stages
 from jaxopt_suite._recipe.check import show
 from jaxopt_suite._recipe.config import register
 from jaxopt_suite._recipe.declare import Factory, declare
@@ -18,16 +21,29 @@ P = ParamSpec("P")
 def composition(class_name: str, **sentences: str) -> Callable[[Callable[P, Line]], Factory[P, Optimizer]]:
     """Declares a composition: the body's signature is its config, and it returns its line.
 
+    With `**common` in its signature it takes the common arguments that are stages; they act on all members together.
     `sentences` say what its own arguments mean.
     """
 
     def declared(body: Callable[P, Line]) -> Factory[P, Optimizer]:
-        def build(recipe: Recipe) -> Optimizer:
-            return assemble(Optimizer, recipe, recipe.call(body))
+        common = STAGES if "common" in inspect.signature(body).parameters else {}
 
-        return register(declare(class_name, body, build, sentences=sentences))
+        def build(recipe: Recipe) -> Optimizer:
+            line, given = recipe.call(body), recipe.arguments
+            if not common:
+                return assemble(Optimizer, recipe, line)
+            check_stages(body.__name__, given)
+            compiled = line.compiles and given["jit_compile"]
+            return assemble(Optimizer, recipe, dataclasses.replace(line, compiles=compiled).insert(*stages(given)))
+
+        return register(declare(class_name, body, build, common=common, sentences=sentences))
 
     return declared
+
+
+def compiles(lines: Iterable[Line]) -> bool:
+    """Whether a step may run as one program: what a member does not allow, its composition does not do either."""
+    return all(line.compiles for line in lines)
 
 
 def check_member(owner: str, place: str, tx: Any) -> None:

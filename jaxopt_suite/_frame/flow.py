@@ -1,7 +1,7 @@
 """Gradients on their way down a line, and what waits behind it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -24,6 +24,7 @@ class Flow(Generic[Result]):
       xs: the arrays as they have become on the way.
       then: what everything behind the line makes of the updates.
       hold: its result where a gate holds the gradients back, so that nothing behind runs.
+      shares: whether arrays that are alike share one trace.
     """
 
     owner: str
@@ -33,9 +34,18 @@ class Flow(Generic[Result]):
     xs: Arrays
     then: Callable[[Arrays], Result]
     hold: Callable[[], Result]
+    shares: bool = True
 
     def replace(self, **changes: object) -> "Flow[Any]":
         return dataclasses.replace(self, **changes)
+
+    def part(self, keep: Sequence[bool]) -> "Flow[Arrays]":
+        """The flow of some of the leaves, to be given back by `whole`."""
+        paths = trees.paths(self.grads)
+        extra = {n: trees.masked(x, keep) if trees.paths(x) == paths else x for n, x in self.extra.items()}
+        grads, params = trees.masked(self.grads, keep), trees.masked(self.params, keep)
+        xs = [x for x, kept in zip(self.xs, keep, strict=True) if kept]
+        return self.replace(grads=grads, params=params, extra=extra, xs=xs, then=list, hold=lambda: [None] * len(xs))
 
     def weights(self) -> Arrays:
         return [None] * len(self.xs) if self.params is None else trees.leaves(self.params)
@@ -48,11 +58,11 @@ class Flow(Generic[Result]):
         """The tree of updates, each in the dtype of its gradient and its parameter together; zero if nothing moves."""
         out = []
         for g, w, x in zip(trees.leaves(self.grads), self.weights(), xs, strict=True):
-            if g is None:
-                out.append(None if w is None else jnp.zeros_like(w))
+            known = [a for a in (g, w) if a is not None]
+            if not known:
+                out.append(None)
             else:
-                dtype = _promoted(g, w)
-                out.append(jnp.zeros_like(g, dtype) if x is None else x.astype(dtype))
+                out.append(_nothing(known) if x is None else x.astype(_promoted(known)))
         return trees.like(self.grads, out)
 
     def applied(self, xs: Arrays) -> Tree:
@@ -63,6 +73,22 @@ class Flow(Generic[Result]):
         return trees.like(self.params, out)
 
 
-def _promoted(g: jax.Array, w: jax.Array | None) -> jnp.dtype:
+def spread(xs: Sequence[Any], keep: Sequence[bool], others: Sequence[Any] | None = None) -> Arrays:
+    """The leaves of a whole tree from those of a part; the others are as given, or None."""
+    part = iter(xs)
+    rest = others if others is not None else [None] * len(keep)
+    return [next(part) if kept else other for kept, other in zip(keep, rest, strict=True)]
+
+
+def _promoted(known: Sequence[Any]) -> jnp.dtype:
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(g) if w is None else jnp.result_type(jnp.result_type(g), jnp.result_type(w))
+        return jnp.result_type(*(jnp.result_type(a) for a in known))
+
+
+def _nothing(known: Sequence[Any]) -> Any:
+    """A zero update for a leaf that does not move; what has no zero (a PRNG key) comes as it is."""
+    dtypes = [jnp.result_type(a) if hasattr(a, "dtype") else None for a in known]
+    if all(dtype is not None and jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
+        return jnp.zeros_like(known[0], _promoted(known))
+    last = known[-1]
+    return last if jnp.issubdtype(last.dtype, jax.dtypes.extended) else jnp.zeros_like(last)

@@ -55,6 +55,7 @@ class Rule:
       reads_weights: whether `update` needs `w`.
       extra_args: names of further arguments of the transformation's `update`, which come in `t.extra`.
       shared: names and first values of the slots that are one scalar for the whole tree.
+      partial: names of the slots that only some parameters have, by `choose`.
       update_shared: their next values, `update_shared(scalars, xs, t) -> scalars`, before any array is updated.
       reads_all: whether `update_shared` reads the arrays `xs`, so that the rules before must have run.
       choose: the rule for one parameter, `choose(path, w)`, where it is not the same for all.
@@ -70,6 +71,7 @@ class Rule:
     reads_weights: bool = False
     extra_args: tuple[str, ...] = ()
     shared: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    partial: tuple[str, ...] = ()
     update_shared: Callable[[Shared, Sequence[jax.Array], Moment], Shared] | None = None
     reads_all: bool = False
     choose: Callable[[str, jax.Array], "Rule"] | None = None
@@ -79,7 +81,7 @@ class Rule:
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.slots, self.init, self.shared)
+        return Layout(self.slots, self.init, self.shared, self.partial)
 
     def of(self, path: str, w: jax.Array) -> "Rule":
         """The rule for one parameter."""

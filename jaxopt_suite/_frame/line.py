@@ -2,15 +2,15 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._frame.flow import Arrays, Flow, Result
+from jaxopt_suite._frame.flow import Arrays, Flow, Result, spread
 from jaxopt_suite._frame.members import Members
 from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage, at_step
 from jaxopt_suite._frame.walk import Walk, evaluated
@@ -52,6 +52,12 @@ class Line:
         """This line with further stages, each at its place, behind those that stand there already."""
         if stages and not self.moves:
             raise TypeError(f"{self.owner}: there is nothing to wrap in an optimizer that moves nothing.")
+        between = next((stage.key for stage in stages if stage.place >= Place.CLIP), None)
+        if between and self.holds_some:
+            raise ValueError(
+                f"{self.owner}: {between} would act in micro-steps too, since a member holds back its own parameters "
+                f"only: give gradient_accumulation_steps to {self.owner} itself."
+            )
         ordered = sorted([*self.stages, *stages], key=lambda stage: stage.place)
         return dataclasses.replace(self, stages=tuple(ordered))
 
@@ -86,17 +92,39 @@ class Line:
         asked = any(stage.prototype.extra_args for _, stage in self.leafwise)
         return asked or getattr(self.members, "extra_args", False)
 
+    @property
+    def holds_some(self) -> bool:
+        """Whether a step may be held back for some of the parameters only."""
+        return getattr(self.members, "holds_some", False)
+
+    def moving(self, tree: Tree) -> list[bool] | None:
+        """Which leaves move at all; None where all do. No stage sees the others."""
+        moving = None if self.members is None else self.members.moving(trees.paths(tree))
+        return None if moving is None or all(moving) else moving
+
     def init(self, params: Tree) -> OptimizerState:
         if not self.moves:
             return OptimizerState(None, {}, {})
+        if trees.is_whole(params):
+            for sentence in self.unmatched(trees.paths(params), inside=False):
+                warnings.warn(f"{self.owner}: {sentence}.", stacklevel=3)
+        moving = self.moving(params)
+        mine = params if moving is None else trees.masked(params, moving)
         if self.members is None:
-            for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
+            for path, w in zip(trees.paths(mine), trees.leaves(mine), strict=True):
                 trees.check_leaf(self.owner, "parameter", path, w)
-        dtype = trees.compute_dtype(*trees.leaves(params))
-        stages = {key: stage.init(params, dtype) for key, stage in self.keyed if stage.layout.slots is not None}
+        dtype = trees.compute_dtype(*trees.leaves(mine))
+        kept = [(key, stage) for key, stage in self.keyed if stage.layout.slots is not None]
+        stages = {key: stage.init(self.owner, mine, dtype) for key, stage in kept}
         if self.members is not None:
             stages[MEMBERS] = self.members.init(params)
         return OptimizerState(jnp.zeros((), jnp.int32), self._first_rate(dtype), stages)
+
+    def unmatched(self, paths: Sequence[str], inside: bool = True) -> list[str]:
+        """A sentence for each regex of the line, and `inside` of its members', that is found in none of the paths."""
+        found = [sentence for _, stage in self.leafwise for sentence in stage.unmatched(paths)] if paths else []
+        lines = () if self.members is None or not inside else self.members.lines
+        return found + [sentence for line in lines for sentence in line.unmatched(paths)]
 
     def _first_rate(self, dtype: jnp.dtype) -> dict[str, Tree]:
         first = None if self.learning_rate is None else at_step(self.learning_rate, jnp.int32(0)).astype(dtype)
@@ -111,23 +139,34 @@ class Line:
         return {"schedule": {"learning_rate": rate}} if callable(self.learning_rate) else {"array": rate}
 
     def run(
-        self, grads: Tree, state: Tree, params: Tree | None, apply: bool, extra: Mapping[str, Any]
+        self, grads: Tree, state: Tree, params: Tree | None, apply: bool, extra: Mapping[str, Tree], shares: bool = True
     ) -> tuple[Tree, Tree]:
-        """One step: the updates, or with `apply` the new parameters; and the new state."""
+        """One step: the updates, or with `apply` the new parameters; and the new state.
+
+        With `shares`, arrays that are alike share a trace, which outside of any trace would be compiled anew.
+        """
         self.check_state(state)
-        trees.check_trees(self.owner, grads, params)
-        if not jax.tree.leaves(grads):
+        xs, moving = trees.leaves(grads), self.moving(grads)
+        if params is not None:
+            trees.check_aligned(self.owner, grads, params)
+        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares)
+        part = flow if moving is None else flow.part(moving)
+        trees.check_trees(self.owner, part.grads, part.params)
+        if not jax.tree.leaves(part.grads):
             return (params if apply else grads), state
-        flow = Flow(self.owner, grads, params, extra, trees.leaves(grads), lambda xs: xs, list)
         finish = flow.applied if apply else flow.updates
-        return self.advance(flow.replace(then=finish, hold=lambda: finish([None] * len(flow.xs))), state)
+        return self.advance(flow.replace(then=finish, hold=lambda: finish([None] * len(xs))), state)
 
     def advance(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
         """Takes gradients through the line: the result of what is behind it, and the new state."""
         self.check_state(state)
         if not self.moves:
             return flow.then([None] * len(flow.xs)), state
-        return self._admit(self.front, flow.replace(owner=self.owner), state)
+        flow, moving = flow.replace(owner=self.owner), self.moving(flow.grads)
+        if moving is None:
+            return self._admit(self.front, flow, state)
+        part = flow.part(moving).replace(then=lambda xs: flow.then(spread(xs, moving)), hold=flow.hold)
+        return self._admit(self.front, part, state)
 
     def _admit(
         self, front: Sequence[tuple[str, TreeStage | Gate]], flow: Flow[Result], state: OptimizerState
@@ -172,6 +211,7 @@ class Line:
         if self.learning_rate is None:
             return jnp.ones((), dtype), state.rate
         held = state.rate.get("learning_rate")
+        held = None if held is None else jnp.asarray(held)  # a number, where optax.tree.set put one
         rate = at_step(self.learning_rate, state.count).astype(dtype) if held is None else held
         if self.decay is not None:
             decay = at_step(self.decay, state.count).astype(dtype)
@@ -213,11 +253,15 @@ class Line:
     def average(self, state: Tree, params: Tree) -> Tree | None:
         """The parameters to evaluate with: the last average of the line, None where there is none."""
         self.check_state(state)
-        dtype = trees.compute_dtype(*trees.leaves(params))
+        moving = self.moving(params)
+        mine = params if moving is None else trees.masked(params, moving)
+        dtype = trees.compute_dtype(*trees.leaves(mine))
         for key, stage in reversed(self.leafwise):
             rule = stage.rule(state.count, dtype)
             if rule.evaluate is not None:
-                return evaluated(rule, state.stages[key], params, self.owner)
+                average = evaluated(rule, state.stages[key], mine, self.owner)
+                keep = moving or [True] * len(trees.leaves(params))
+                return trees.like(params, spread(trees.leaves(average), keep, trees.leaves(params)))
         return None if self.members is None else self.members.average(state.stages[MEMBERS], params)
 
 

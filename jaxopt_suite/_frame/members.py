@@ -1,5 +1,6 @@
 """What a composition has in the place of a rule: other transformations, or one of Optax's."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from jaxopt_suite._frame.flow import Flow, Result
@@ -25,23 +26,41 @@ class Account(Protocol):
         ...
 
 
+class HasPatterns(Protocol):
+    """A member's line."""
+
+    def unmatched(self, paths: Sequence[str], inside: bool = True) -> list[str]: ...
+
+
 class Members(Protocol):
     """What a composition is made of: how it steps, what it averages, how it describes itself.
 
     Attributes:
+      lines: the members' own.
       holds: whether a member may hold back what stands behind the composition.
+      holds_some: whether a member may hold back its own parameters only.
       scales_loss: whether a member scales the loss.
       extra_args: whether a member uses further keyword arguments of `update`.
     """
 
     @property
+    def lines(self) -> Sequence[HasPatterns]: ...
+
+    @property
     def holds(self) -> bool: ...
+
+    @property
+    def holds_some(self) -> bool: ...
 
     @property
     def scales_loss(self) -> bool: ...
 
     @property
     def extra_args(self) -> bool: ...
+
+    def moving(self, paths: Sequence[str]) -> list[bool] | None:
+        """Which parameters move at all; None where all do."""
+        ...
 
     def init(self, params: Tree) -> States: ...
 

@@ -1,19 +1,22 @@
 """The kinds of stages that stand in a line, and the order that they stand in."""
 
 import dataclasses
+import difflib
 import enum
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule, map_rule
-from jaxopt_suite._recipe.check import Config
+from jaxopt_suite._recipe.check import Config, show
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
@@ -60,20 +63,21 @@ class Stage:
     def layout(self) -> Layout:
         return Layout(None, lambda w: None, {})
 
-    def init(self, params: Tree, dtype: jnp.dtype) -> Slots:
-        return first_slots(lambda path, w: self.layout, self.layout, params, dtype)
+    def init(self, owner: str, params: Tree, dtype: jnp.dtype) -> Slots:
+        return first_slots(owner, lambda path, w: self.layout, self.layout, params, dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class TreeStage(Stage):
-    """Changes all gradients together, each by `change`, and keeps nothing."""
+    """Changes all gradients that there are by `change`, and keeps nothing."""
 
-    change: Callable[[jax.Array], jax.Array]
+    change: Callable[[Arrays], Arrays]
 
     def admit(
         self, flow: Flow, slots: Slots, onward: Callable[[Arrays, Slots], Result], held: Callable[[Slots], Result]
     ) -> Result:
-        return onward([None if x is None else self.change(x) for x in flow.xs], None)
+        changed = iter(self.change([x for x in flow.xs if x is not None]))
+        return onward([None if x is None else next(changed) for x in flow.xs], None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,7 +105,16 @@ class Gate(Stage):
         table = SlotTable(flow.owner, trees.paths(flow.grads), self.layout, slots)
         table.check_like(flow.xs)
         go, passed, stays = self.update(flow.xs, table)
-        return lax.cond(go, lambda: onward(*passed()), lambda: held(stays()))
+        return _either(go, lambda: self._pass(flow, onward, *passed()), lambda: held(stays()))
+
+    def _pass(self, flow: Flow, onward: Callable[[Arrays, Slots], Result], xs: Arrays, slots: Slots) -> Result:
+        """Where there is no gradient now, what was kept from earlier goes on unless all of it is zero."""
+        late = [i for i, x in enumerate(flow.xs) if x is None and xs[i] is not None]
+        if not late:
+            return onward(xs, slots)
+        some = jnp.any(jnp.stack([jnp.any(xs[i] != 0) for i in late]))
+        without = [None if i in late else x for i, x in enumerate(xs)]
+        return _either(some, lambda: onward(xs, slots), lambda: onward(without, slots))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,12 +125,14 @@ class LeafStage(Stage):
       build: makes the `Rule` from the arguments.
       arguments: of `build`.
       numbers: those of them that are numbers, and may be schedules.
+      patterns: those that are regexes of paths.
       alone: whether it is all of a primitive, which emits a positive direction.
     """
 
     build: Callable[..., Rule]
     arguments: Config
     numbers: frozenset[str]
+    patterns: frozenset[str] = frozenset()
     alone: bool = False
     prototype: Rule = dataclasses.field(init=False)
 
@@ -127,13 +142,23 @@ class LeafStage(Stage):
         known = {n: stand_in if callable(v) and n in self.numbers else v for n, v in self.arguments.items()}
         object.__setattr__(self, "prototype", self.build(**known))
 
+    def unmatched(self, paths: Sequence[str]) -> list[str]:
+        """A sentence for each regex that is found in none of the paths."""
+        found = []
+        for name in sorted(self.patterns):
+            for pattern in self.arguments[name] or ():
+                if not any(re.search(pattern, path) for path in paths):
+                    near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.0)
+                    found.append(f"{name}: {show(pattern)} matches no parameter; the nearest is {near[0]!r}")
+        return found
+
     @property
     def layout(self) -> Layout:
         return self.prototype.layout
 
-    def init(self, params: Tree, dtype: jnp.dtype) -> Slots:
+    def init(self, owner: str, params: Tree, dtype: jnp.dtype) -> Slots:
         rule = self.rule(jnp.int32(0), dtype)
-        return first_slots(lambda path, w: rule.of(path, w).layout, rule.layout, params, dtype)
+        return first_slots(owner, lambda path, w: rule.of(path, w).layout, rule.layout, params, dtype)
 
     def rule(self, count: jax.Array, dtype: jnp.dtype) -> Rule:
         """The rule at step `count`: schedules are resolved, arrays have the precision `dtype`."""
@@ -144,6 +169,13 @@ class LeafStage(Stage):
 
 
 AnyStage = TreeStage | Gate | LeafStage
+
+
+def _either(go: jax.Array, one: Callable[[], Result], other: Callable[[], Result]) -> Result:
+    """One of two branches; outside of any trace `cond` would be compiled anew in each step."""
+    if isinstance(go, Tracer):
+        return lax.cond(go, one, other)
+    return one() if go else other()
 
 
 def _is_constant(value: object) -> bool:

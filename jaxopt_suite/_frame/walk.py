@@ -73,7 +73,7 @@ class Walk:
             if x is None or x.size == 0:
                 continue
             c, w = self.dtypes[i], self.ws[i]
-            chain = tuple(rule.of(names[i], x) if rule.choose else rule for rule in chains[c])
+            chain = tuple(rule.of(names[i], x if w is None else w) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
             t = dataclasses.replace(moments[c], extra={n: jnp.asarray(parts[i], c) for n, parts in extra.items()})
             try:
@@ -95,6 +95,8 @@ class Walk:
         return trees.leaves(given)
 
     def _trace(self, chain: tuple[Rule, ...], dtype: jnp.dtype) -> Callable:
+        if not self.flow.shares:
+            return functools.partial(_update_array, chain, dtype)
         if (chain, dtype) not in self._traced:
             self._traced[chain, dtype] = jax.jit(functools.partial(_update_array, chain, dtype))
         return self._traced[chain, dtype]
@@ -121,5 +123,6 @@ def evaluated(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:
             out.append(None)
             continue
         evaluate = rule.of(path, w).evaluate
-        out.append(w if evaluate is None else evaluate(table.row(i), w).astype(w.dtype))
+        wide = w.astype(trees.compute_dtype(w))
+        out.append(w if evaluate is None else evaluate(table.row(i), wide).astype(w.dtype))
     return trees.like(params, out)

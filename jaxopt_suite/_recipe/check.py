@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Value: TypeAlias = Any  # what may come as an argument, or stand in a config
@@ -23,12 +24,21 @@ Config: TypeAlias = Mapping[str, Value]
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """What one argument may be: its kind, its range in words and as a test, and whether it may be None."""
+    """What one argument may be.
+
+    Attributes:
+      kind: which check it gets.
+      must: its range in words.
+      test: its range as a test.
+      optional: whether it may be None.
+      fine: whether 16 bits are too coarse for it: in bfloat16, 0.999 is 1.
+    """
 
     kind: str
     must: str
     test: Callable[[Value], bool] = lambda value: True
     optional: bool = False
+    fine: bool = False
 
     @property
     def phrase(self) -> str:
@@ -40,10 +50,23 @@ Refuse = Callable[..., Exception]
 
 DEPTH = 64  # levels that an argument or a config may be nested
 LONGEST = 1000  # characters of a string in a config
+LONGEST_PATTERN = 50_000  # of a regular expression: one may list the weights of a large model
 
 
 def is_array(value: Value) -> bool:
     return isinstance(value, (jax.Array, np.ndarray))
+
+
+def plain(value: Value) -> Value:
+    """Numpy's scalars as Python's: an array of numpy could be changed in place after it was checked."""
+    return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.shape == () else value
+
+
+def _is_coarse(value: Value) -> bool:
+    """Whether it is a number of 16 bits or less; its dtype is known of a traced one too."""
+    if not isinstance(value, (jax.Array, np.ndarray, np.generic)):
+        return False
+    return jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4
 
 
 def is_zero(value: Value) -> bool:
@@ -96,6 +119,7 @@ def check_keys(owner: str, what: str, mapping: Mapping[Value, object]) -> None:
 
 def check(owner: str, name: str, value: Value, word: Word) -> Value:
     """`value` in its canonical form, or a sentence that says what it must be."""
+    came, value = value, plain(value)
     if value is None and word.optional:
         return None
 
@@ -103,6 +127,11 @@ def check(owner: str, name: str, value: Value, word: Word) -> Value:
         must = word.phrase if kind is TypeError else word.must
         return kind(f"{owner}: {name} must be {must}, got {show(value)}.{hint}")
 
+    if word.fine and _is_coarse(came):
+        raise TypeError(
+            f"{owner}: {name} must be {word.phrase} in more than 16 bits, which round 0.999 to 1, got {show(came)}. "
+            "To optax.inject_hyperparams give hyperparam_dtype=jnp.float32."
+        )
     value = _KINDS[word.kind](value, word, refuse)
     if isinstance(value, (int, float, str)) and not word.test(value):
         raise refuse(ValueError, nearest(value, re.findall(r"'(\w+)'", word.must)) if isinstance(value, str) else "")
@@ -114,8 +143,6 @@ def _any(value: Value, word: Word, refuse: Refuse) -> Value:
 
 
 def _number(value: Value, word: Word, refuse: Refuse) -> Value:
-    if isinstance(value, (np.floating, np.integer)):
-        value = value.item()
     if is_array(value):
         if value.shape != ():
             raise refuse(ValueError, f" An array must be a scalar, this one has shape {value.shape}.")
@@ -136,8 +163,6 @@ def _number(value: Value, word: Word, refuse: Refuse) -> Value:
 
 
 def _integer(value: Value, word: Word, refuse: Refuse) -> int:
-    if isinstance(value, np.integer):
-        value = int(value)
     if is_array(value):
         raise refuse(TypeError, " It shapes the program, so it must be a Python value (see static_args).")
     if isinstance(value, bool) or not isinstance(value, int):
@@ -148,9 +173,9 @@ def _integer(value: Value, word: Word, refuse: Refuse) -> int:
 
 
 def _flag(value: Value, word: Word, refuse: Refuse) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
+    if not isinstance(value, bool):
         raise refuse(TypeError)
-    return bool(value)
+    return value
 
 
 def _text(value: Value, word: Word, refuse: Refuse) -> str:
@@ -177,8 +202,10 @@ def _patterns(value: Value, word: Word, refuse: Refuse) -> tuple[str, ...]:
     if not isinstance(patterns, (tuple, list)) or not all(isinstance(p, str) for p in patterns):
         raise refuse(TypeError)
     for pattern in patterns:
-        if len(pattern) > 1000:
-            raise refuse(ValueError, f" A regular expression has {len(pattern)} characters, more than 1000.")
+        if len(pattern) > LONGEST_PATTERN:
+            raise refuse(
+                ValueError, f" A regular expression has more than {LONGEST_PATTERN} characters: {len(pattern)}."
+            )
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:

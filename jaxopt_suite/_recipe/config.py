@@ -103,14 +103,22 @@ def _encode(owner: str, name: str, value: Value) -> Value:
     if isinstance(value, (list, tuple)):
         return [_encode(owner, name, item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _encode(owner, f"{name}[{show(key)}]", item) for key, item in value.items()}
+        items = {key: _encode(owner, f"{name}[{show(key)}]", item) for key, item in value.items()}
+        if "class_name" not in items and all(isinstance(key, str) for key in items):
+            return items
+        return {"class_name": "dict", "config": [[key, item] for key, item in items.items()]}
     if is_array(value):
         raise TypeError(f"{owner}: {name} is an array, which a config cannot hold; give a number or a schedule.")
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    if callable(value) and hasattr(value, "__name__"):
-        return {"class_name": "function", "config": value.__name__}
-    raise TypeError(f"{owner}: {name} cannot be written to a config: {show(value)}.")
+    if not callable(value):
+        raise TypeError(f"{owner}: {name} cannot be written to a config: {show(value)}.")
+    if not hasattr(value, "__name__") or "<" in getattr(value, "__qualname__", "<"):
+        raise TypeError(
+            f"{owner}: {name} cannot be written to a config, which holds a function by its name, got {show(value)}. "
+            "Define it at the top of a module, or take a schedule of jos.schedules or from_optax."
+        )
+    return {"class_name": "function", "config": value.__name__}
 
 
 def serialize(value: Value) -> dict[str, Value]:
@@ -138,11 +146,18 @@ def deserialize(config: Config, custom_objects: Config | None = None) -> Value:
     >>> jos.deserialize({"class_name": "SGD", "config": {"learning_rate": 0.5}, "module": "keras.optimizers.legacy"})
     sgd(learning_rate=0.5, dialect='legacy')
     """
+    return _read("deserialize", config, custom_objects)
+
+
+def _read(owner: str, config: Value, custom_objects: Value) -> Value:
     if not isinstance(config, Mapping):
-        raise TypeError(f"deserialize: a config must be a dict, got {show(config)}.")
+        raise TypeError(f"{owner}: a config must be a dict, got {show(config)}.")
     if "class_name" not in config:
-        raise ValueError(f"deserialize: a config must have the keys 'class_name' and 'config', got {show(config)}.")
-    return _decode("deserialize", config, _custom("deserialize", custom_objects), 0)
+        raise ValueError(f"{owner}: a config must have the keys 'class_name' and 'config', got {show(config)}.")
+    value = _decode(owner, config, _custom(owner, custom_objects), 0)
+    if isinstance(value, dict):
+        raise TypeError(f"{owner}: a config must be of an optimizer or a schedule, got that of a dict.")
+    return value
 
 
 def _custom(owner: str, objects: Value) -> Config:
@@ -176,11 +191,25 @@ def _object(owner: str, data: Config, custom: Config, depth: int) -> Value:
             raise ValueError(f"{owner}: unknown key {show(key)} beside 'class_name' and 'config'.")
     if name == "function":
         return _named_function(owner, data["config"], custom)
-    make, inner = lookup(name, custom, owner), data["config"]
-    if not isinstance(inner, Mapping):
-        raise TypeError(f"{owner}: the 'config' of {show(name)} must be a dict, got {show(inner)}.")
+    if name == "dict":
+        return _pairs(owner, data["config"], custom, depth)
+    if not isinstance(data["config"], Mapping):
+        raise TypeError(f"{owner}: the 'config' of {show(name)} must be a dict, got {show(data['config'])}.")
+    inner = data["config"]
+    if not isinstance(name, str) or name not in custom:
+        name, inner = keras.renamed(name, inner)
+    make = lookup(name, custom, owner)
     custom_made = any(make is known for known in custom.values())
     return _from_config(make, inner, custom, depth, "" if custom_made else keras.written_by(owner, data))
+
+
+def _pairs(owner: str, pairs: Value, custom: Config, depth: int) -> dict[Value, Value]:
+    """A dict with keys that JSON has not, as it is written: by pairs."""
+    if not isinstance(pairs, (list, tuple)) or not all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs):
+        raise TypeError(f"{owner}: the 'config' of 'dict' must be a list of pairs, got {show(pairs)}.")
+    if not all(isinstance(key, (str, int, float, type(None))) for key, _ in pairs):
+        raise TypeError(f"{owner}: the keys of a 'dict' must be strings or numbers, got {show(pairs)}.")
+    return {key: _decode(owner, item, custom, depth + 1) for key, item in pairs}
 
 
 def _named_function(owner: str, name: Value, custom: Config) -> Callable:
@@ -219,7 +248,7 @@ def _from_config(make: Factory[..., Value], config: Value, custom: Value, depth:
     if not isinstance(config, Mapping):
         raise TypeError(f"{owner}: a config must be a dict, got {show(config)}.")
     arguments = _decode(owner, dict(config), _custom(owner, custom), depth + 1)
-    if not isinstance(arguments, dict):
+    if "class_name" in config or not isinstance(arguments, dict):
         raise ValueError(f"{owner}: expected the arguments alone, got a config with a class name; use deserialize.")
     return make.remake(keras.translated(make, arguments, module))
 
@@ -233,8 +262,13 @@ def get(identifier: Value, custom_objects: Config | None = None) -> Value:
     """
     if has_recipe(identifier):
         return identifier
-    if isinstance(identifier, str):
-        return lookup(identifier, _custom("get", custom_objects), "get")()
-    if isinstance(identifier, Mapping):
-        return deserialize(identifier, custom_objects)
+    if isinstance(identifier, (str, Mapping)):
+        return named("get", identifier, custom_objects)
     raise TypeError(f"get: expected an optimizer, a name or a config, got {show(identifier)}.")
+
+
+def named(owner: str, identifier: str | Config, custom_objects: Config | None = None) -> Value:
+    """What a name or a config stands for."""
+    if isinstance(identifier, str):
+        return lookup(identifier, _custom(owner, custom_objects), owner)()
+    return _read(owner, identifier, custom_objects)

@@ -4,15 +4,16 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxopt_suite._recipe.check import DEPTH, LONGEST, Config, Value, Word, check, nearest, show
+from jaxopt_suite._recipe.check import DEPTH, LONGEST, Config, Value, Word, check, plain, show
+from jaxopt_suite._recipe.others import hint
 from jaxopt_suite._recipe.recipe import Factory as Factory
-from jaxopt_suite._recipe.recipe import Recipe, spread
+from jaxopt_suite._recipe.recipe import Recipe, ShapingDefault, as_number, spread
 from jaxopt_suite._recipe.words import SENTENCES
 
 LIBRARY = __name__.partition(".")[0]
@@ -35,6 +36,7 @@ def declare(
     common: Mapping[str, tuple[Word, Argument]] | None = None,
     aliases: Mapping[str, str] | None = None,
     sentences: Mapping[str, str] | None = None,
+    shaping: Sequence[str] = (),
 ) -> Value:
     """The public function of `body`.
 
@@ -45,6 +47,7 @@ def declare(
       common: arguments in the place of `**common`.
       aliases: other names of arguments.
       sentences: what the arguments mean that this function does not share with others.
+      shaping: arguments whose default shapes the state, so that `optax.inject_hyperparams` must not make it an array.
     """
     common, aliases = common or {}, dict(aliases or {})
     signature = _flat_signature(body, common)
@@ -59,7 +62,7 @@ def declare(
         except TypeError as error:
             raise TypeError(f"{owner}: {error}.") from None
         bound.apply_defaults()
-        return _checked(owner, bound.arguments, words, signature)
+        return _checked(owner, {name: as_number(value) for name, value in bound.arguments.items()}, words, signature)
 
     def call(*args: Value, **kwargs: Value) -> object:
         return assemble(Recipe(make, bind(args, kwargs)))
@@ -70,16 +73,22 @@ def declare(
         positional, keywords = spread(owner, signature, arguments)
         return make(*positional, **keywords)
 
-    make.__module__ = home if body.__module__.partition(".")[0] == LIBRARY else body.__module__
+    ours = body.__module__.partition(".")[0] == LIBRARY
+    make.__module__ = home if ours else body.__module__
     make.class_name = class_name
     make.remake = remake
     make.aliases = aliases
     make.words = words
     hidden = aliases.keys() & signature.parameters.keys()  # what is an alias elsewhere is an argument here
     shown = [inspect.Parameter(a, inspect.Parameter.KEYWORD_ONLY, default=None) for a in aliases if not hidden]
-    make.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *shown])
+    listed = [
+        p.replace(default=ShapingDefault(p.default)) if p.name in shaping else p for p in signature.parameters.values()
+    ]
+    make.__signature__ = signature.replace(parameters=[*listed, *shown])
     made_common = {name: argument.sentence for name, (_, argument) in common.items() if argument.sentence}
-    _complete_docstring(make, {**SENTENCES, **made_common, **(sentences or {})})
+    own = () if ours else inspect.signature(body).parameters  # a user's words mean what the user says
+    shared = {name: sentence for name, sentence in SENTENCES.items() if name not in own}
+    _complete_docstring(make, {**shared, **made_common, **(sentences or {})})
     return make
 
 
@@ -148,7 +157,7 @@ def _unalias(owner: str, signature: inspect.Signature, aliases: Mapping[str, str
         return
     for name in kwargs:
         if name not in signature.parameters:
-            raise TypeError(f"{owner}: there is no argument {show(name)}.{nearest(name, signature.parameters)}")
+            raise TypeError(f"{owner}: there is no argument {show(name)}.{hint(name, signature.parameters)}")
 
 
 def _checked(
@@ -156,6 +165,8 @@ def _checked(
 ) -> dict[str, Value]:
     checked = {}
     for name, value in arguments.items():
+        if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:  # keywords have no order
+            value = {key: value[key] for key in sorted(value)}
         if words[name].kind == "any":
             checked[name] = _canonical(owner, name, value)
         elif value is None and signature.parameters[name].default is None:
@@ -172,11 +183,11 @@ def _canonical(owner: str, name: str, value: Value, depth: int = 0) -> Value:
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
         return tuple(_canonical(owner, name, item, depth + 1) for item in value)
     if isinstance(value, Mapping):
-        return {key: _canonical(owner, name, item, depth + 1) for key, item in value.items()}
+        canonical = functools.partial(_canonical, owner, name, depth=depth + 1)
+        return {canonical(key): canonical(item) for key, item in value.items()}
     if _is_dtype(value):
         return jnp.dtype(value).name
-    if isinstance(value, (np.number, np.bool_)):
-        value = value.item()
+    value = plain(value)
     if isinstance(value, float) and value != value:
         raise ValueError(f"{owner}: {name} must not be NaN.")
     if isinstance(value, str) and len(value) > LONGEST:

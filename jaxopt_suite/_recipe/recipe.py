@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
-from jax.core import Tracer
+import jax
 
 from jaxopt_suite._recipe.check import Config, Value, Word, check_keys, is_array, show
 
@@ -68,17 +68,30 @@ def freeze(value: Value) -> Value:
     return type(value), value
 
 
+class ShapingDefault:
+    """A default that shapes the state, as momentum 0 does: it prints as its number, but is none to inject."""
+
+    def __init__(self, value: float):
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def as_number(value: Value) -> Value:
+    return value.value if isinstance(value, ShapingDefault) else value
+
+
 class Recipe:
     """The declared function `factory` and all its `arguments`, defaults included."""
 
-    __slots__ = ("_hash", "_key", "_traced", "arguments", "factory")
+    __slots__ = ("_hash", "_key", "arguments", "factory")
 
     def __init__(self, factory: Factory[..., Value], arguments: dict[str, Value]):
         self.factory = factory
         self.arguments = arguments
         self._key = (factory, freeze(arguments))
         self._hash = hash(self._key)
-        self._traced = any(isinstance(value, Tracer) for value in _parts(arguments))
 
     @property
     def class_name(self) -> str:
@@ -103,7 +116,7 @@ class Recipe:
                 shown += [f"{key}={item!r}" for key, item in value.items()]
             elif parameter.default is parameter.empty and parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
                 shown.append(repr(value))
-            elif freeze(value) != freeze(parameter.default):
+            elif freeze(value) != freeze(as_number(parameter.default)):
                 shown.append(f"{name}={value!r}")
         return f"{self.factory.__name__}({', '.join(shown)})"
 
@@ -116,43 +129,58 @@ class Recipe:
         """The value again, with some arguments changed."""
         return self.factory.remake({**self.arguments, **changes})
 
-    def program(self) -> Value:
-        """What shapes a compiled step: all but names, and rates that the state holds."""
-        return _shaping(self)
 
-    def holds_tracer(self) -> bool:
-        return self._traced
+class Skeleton:
+    """A recipe without its scalar arrays, which a compiled step takes as operands.
+
+    Equal to the skeletons that compile to the same steps: names, and rates that the state holds, make no difference.
+    """
+
+    __slots__ = ("_arguments", "_factory", "_hash", "_key", "holes")
+
+    def __init__(self, recipe: Recipe, arrays: list[jax.Array]):
+        before = len(arrays)
+        self._factory, self._arguments = recipe.factory, _hollow(recipe.arguments, arrays)
+        self.holes = len(arrays) - before
+        shaping = {name: value for name, value in self._arguments.items() if name != "name"}
+        if isinstance(shaping.get("learning_rate"), float) and getattr(recipe.factory, "state_holds_rate", False):
+            shaping["learning_rate"] = "held"
+        self._key = (recipe.factory, freeze(shaping))
+        self._hash = hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Skeleton) and self._hash == other._hash and self._key == other._key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def filled(self, arrays: Iterator[jax.Array]) -> Value:
+        """What the recipe makes with these arrays."""
+        return self._factory.remake(_filled(self._arguments, arrays))
 
 
-def _shaping(value: Value) -> Value:
-    """The frozen form of an argument, as far as it shapes a compiled step."""
-    if isinstance(value, Recipe) or has_recipe(value):
-        recipe = value if isinstance(value, Recipe) else value.recipe
-        factory, arguments = recipe.factory, dict(recipe.arguments)
-        arguments.pop("name", None)
-        if isinstance(arguments.get("learning_rate"), float) and getattr(factory, "state_holds_rate", False):
-            arguments["learning_rate"] = "held"
-        return factory, _shaping(arguments)
-    if isinstance(value, (list, tuple)):
-        return tuple(map(_shaping, value))
-    if isinstance(value, Mapping):
-        return tuple((key, _shaping(item)) for key, item in value.items())
-    return freeze(value)
-
-
-def _parts(value: Value) -> Iterator[Value]:
-    """All values inside an argument, those of nested recipes included."""
+def _hollow(value: Value, arrays: list[jax.Array]) -> Value:
     if has_recipe(value):
-        yield from _parts(value.recipe.arguments)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _parts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _parts(item)
-    else:
-        yield value
+        return Skeleton(value.recipe, arrays)
+    if isinstance(value, jax.Array) and value.shape == ():
+        arrays.append(value)
+        return _HOLE
+    if isinstance(value, Mapping):
+        return {key: _hollow(item, arrays) for key, item in value.items()}
+    return tuple(_hollow(item, arrays) for item in value) if isinstance(value, (list, tuple)) else value
 
+
+def _filled(value: Value, arrays: Iterator[jax.Array]) -> Value:
+    if isinstance(value, Skeleton):
+        return value.filled(arrays)
+    if value is _HOLE:
+        return next(arrays)
+    if isinstance(value, Mapping):
+        return {key: _filled(item, arrays) for key, item in value.items()}
+    return tuple(_filled(item, arrays) for item in value) if isinstance(value, tuple) else value
+
+
+_HOLE = type("Hole", (), {})()
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
 

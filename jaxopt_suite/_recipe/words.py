@@ -13,8 +13,8 @@ Scalar = float | jax.Array
 Number = Scalar | Schedule
 
 
-def _number(must: str, test: Callable[[float], bool], kind: str = "number") -> Word:
-    return Word(kind, must, test)
+def _number(must: str, test: Callable[[float], bool], kind: str = "number", fine: bool = False) -> Word:
+    return Word(kind, must, test, fine=fine)
 
 
 def _integer(least: int) -> Word:
@@ -27,10 +27,10 @@ Positive = Annotated[Number, _number("> 0", lambda x: x > 0)]
 NonPositive = Annotated[Number, _number("<= 0", lambda x: x <= 0)]
 Negative = Annotated[Number, _number("< 0", lambda x: x < 0)]
 Real = Annotated[Number, _number("of any sign", math.isfinite)]
-Fraction = Annotated[Number, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
+Fraction = Annotated[Number, _number("in [0, 1]", lambda x: 0 <= x <= 1, fine=True)]
 AtLeastOne = Annotated[Number, _number(">= 1", lambda x: x >= 1)]
 AtLeastFour = Annotated[Number, _number(">= 4", lambda x: x >= 4)]
-Beta = Annotated[Number, _number("in [0, 1)", lambda x: 0 <= x < 1)]
+Beta = Annotated[Number, _number("in [0, 1)", lambda x: 0 <= x < 1, fine=True)]
 Rate = NonNegative
 
 # what shapes the program
@@ -67,8 +67,8 @@ SENTENCES: Mapping[str, str] = {
     "ema_overwrite_frequency": "overwrite the parameters by their average every so many steps.",
     "loss_scale_factor": "factor the loss was multiplied by; gradients are divided by it.",
     "gradient_accumulation_steps": "average so many gradients into one step.",
-    "axis_name": "aggregate over it.",
-    "axis_op": "how the gradients of the axis are aggregated.",
+    "axis_name": "aggregate over it what is not summed yet (the types of shard_map tell, those of pmap do not).",
+    "axis_op": "how the gradients of the axis are aggregated; a sum is TensorFlow's habit.",
     "warmup_steps": "steps of the warm-up.",
     "optimizer": "the optimizer that is wrapped.",
     "name": "name to show.",

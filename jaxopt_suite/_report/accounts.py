@@ -18,7 +18,7 @@ from jaxopt_suite._frame.stages import LeafStage, Place
 from jaxopt_suite._recipe.recipe import has_recipe
 from jaxopt_suite._recipe.words import Number
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import Layout, described
+from jaxopt_suite.state._layout import Layout, described, slot_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Parameter:
     """What happens to one parameter.
 
     Attributes:
-      path, shape, dtype, sharding: what it is.
+      path, shape, dtype, sharding, bytes: what it is.
       group: the rules of `by_path` that it belongs to.
       rule, learning_rate, clip: what acts on it, in the order of the line.
       decay: by how much its weights decay, or why they do not.
@@ -46,6 +46,7 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     sharding: str
+    bytes: int
     group: list[str] = dataclasses.field(default_factory=list)
     rule: list[str] = dataclasses.field(default_factory=list)
     learning_rate: list[str] = dataclasses.field(default_factory=list)
@@ -56,10 +57,6 @@ class Parameter:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        return self.size * jnp.dtype(self.dtype).itemsize
 
     @property
     def state_bytes(self) -> int:
@@ -101,15 +98,20 @@ class Accounts:
         self._group = outer
 
     def _stages(self, line: Line, params: Tree) -> None:
-        paths, leaves = trees.paths(params), trees.leaves(params)
+        moving = line.moving(params)
+        mine = params if moving is None else trees.masked(params, moving)
+        paths, leaves = trees.paths(mine), trees.leaves(mine)
+        for path, w in zip(paths, leaves, strict=True) if line.members is None else ():
+            trees.check_leaf(line.owner, "parameter", path, w)
         dtype = trees.compute_dtype(*{w.dtype: w for w in leaves}.values())
         self.shared_bytes += jnp.dtype("int32").itemsize + (0 if line.learning_rate is None else dtype.itemsize)
-        for _, stage in line.front:
-            self._slots(stage.layout, [stage.layout] * len(paths), paths, leaves, dtype)
-        for _, stage in line.leafwise:
+        names = slot_names({key: stage.layout.fields for key, stage in line.keyed})
+        for key, stage in line.front:
+            self._slots(key, names, stage.layout, [stage.layout] * len(paths), paths, leaves, dtype)
+        for key, stage in line.leafwise:
             rule = stage.rule(jnp.int32(0), dtype)
             chosen = [rule.of(path, w) for path, w in zip(paths, leaves, strict=True)]
-            self._slots(rule.layout, [one.layout for one in chosen], paths, leaves, dtype)
+            self._slots(key, names, rule.layout, [one.layout for one in chosen], paths, leaves, dtype)
             self._rules(line, stage, rule, chosen, paths)
         if line.members is not None:
             line.members.describe(self, params)
@@ -134,17 +136,24 @@ class Accounts:
                 self.rows[found].slots.append(Slot(name, str(x.dtype), trees.nbytes(x)))
 
     def _slots(
-        self, layout: Layout, layouts: Sequence[Layout], paths: Sequence[str], leaves: Sequence[Any], dtype: jnp.dtype
+        self,
+        key: str,
+        names: Mapping[tuple[str, str], str],
+        layout: Layout,
+        layouts: Sequence[Layout],
+        paths: Sequence[str],
+        leaves: Sequence[Any],
+        dtype: jnp.dtype,
     ) -> None:
-        """Enters what a stage keeps; it is asked once for each shape, dtype and rule."""
+        """Enters what the stage `key` keeps, by the names of the slots; it is asked once for each shape and rule."""
         self.shared_bytes += sum(4 if isinstance(value, int) else dtype.itemsize for value in layout.shared.values())
         asked: dict[Any, list[Slot]] = {}
         for path, w, own in zip(paths, leaves, layouts, strict=True):
-            key = (own.init, w.shape, w.dtype)
-            if key not in asked:
-                slots = described(own, w)
-                asked[key] = [Slot(name, str(x.dtype), trees.nbytes(x)) for name, x in slots.items()]
-            self.rows[path].slots += asked[key]
+            alike = (own.init, w.shape, w.dtype)
+            if alike not in asked:
+                slots = described(own, w).items()
+                asked[alike] = [Slot(names[key, field], str(x.dtype), trees.nbytes(x)) for field, x in slots]
+            self.rows[path].slots += asked[alike]
 
     def _rules(self, line: Line, stage: LeafStage, rule: Rule, chosen: Sequence[Rule], paths: Sequence[str]) -> None:
         within = "" if self._group is None or not rule.reads_all else f" within {self._group!r}"

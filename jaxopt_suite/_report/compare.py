@@ -117,6 +117,7 @@ def _gradients(grads: Any, params: Any, steps: int) -> Iterator[Callable[[Any], 
         return iter([grads] * steps)
     alike = isinstance(grads, (list, tuple)) and trees.paths(grads) != trees.paths(params)
     for tree in grads if alike else [grads]:
+        trees.check_aligned("compare", tree, params)
         trees.check_trees("compare", tree, params)
     return iter([lambda w, tree=tree: tree for tree in (grads if alike else [grads] * steps)])
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from jax.core import Tracer
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.line import Line
 from jaxopt_suite._report.accounts import Accounts, Parameter, stage_calls
-from jaxopt_suite._report.table import as_html, as_text, in_units
+from jaxopt_suite._report.table import WIDTH, as_html, as_text, in_units
 from jaxopt_suite._trees import Tree
 
 _MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one
@@ -31,12 +32,14 @@ class Explanation:
       stages: the calls of its line, in the order of the gradient's way.
       parameters: what happens to each parameter.
       shared_bytes: what the state holds besides slots: counts, rates, norms.
+      unmatched: a sentence for each regex that is found in no path.
     """
 
     optimizer: str
     stages: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     shared_bytes: int
+    unmatched: tuple[str, ...] = ()
 
     def totals(self) -> dict[str, int]:
         return {
@@ -51,7 +54,8 @@ class Explanation:
         return {**dataclasses.asdict(self), "totals": self.totals()}
 
     def __repr__(self) -> str:
-        return "\n".join([*self._head(), as_text(_HEADER, self._rows()), self._foot()])
+        head = [textwrap.fill(line, WIDTH, subsequent_indent="    ") for line in self._head()]
+        return "\n".join([*head, as_text(_HEADER, self._rows()), self._foot(), *self.unmatched])
 
     def _repr_html_(self) -> str:
         head, foot = (f"<p>{html.escape(' '.join(lines))}</p>" for lines in (self._head(), [self._foot()]))
@@ -94,9 +98,17 @@ def _cells(p: Parameter) -> tuple[str, ...]:
     by_dtype: dict[str, list[str]] = {}
     for slot in p.slots:
         by_dtype.setdefault(slot.dtype, []).append(slot.name)
-    slots = "; ".join(f"{', '.join(names)} {dtype}" for dtype, names in by_dtype.items())
-    rate, decay = ", ".join(p.learning_rate), ", ".join(p.decay)
-    return p.dtype, p.sharding, ", ".join(p.group), ", ".join(p.rule), rate, decay, ", ".join(p.clip), slots
+    slots = "; ".join(", ".join(names) + ("" if dtype == p.dtype else f" {dtype}") for dtype, names in by_dtype.items())
+    return (
+        p.dtype,
+        p.sharding,
+        ", ".join(p.group),
+        ", ".join(rule.removeprefix("scale_by_") for rule in p.rule),
+        ", ".join(re.sub(r"\b(\w+)\(.*?\)(?= / |$)", r"\1", rate) for rate in p.learning_rate),  # said in the head
+        ", ".join(decay.replace("excluded by", "off by") for decay in p.decay),
+        ", ".join(clip.removeprefix("clip_by_") for clip in p.clip),
+        slots,
+    )
 
 
 class HasLine(Protocol):
@@ -115,15 +127,16 @@ def explain(tx: HasLine, params: Tree) -> Explanation:
     """
     rows, structs, called = {}, [], functools.cache(str)
     for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
-        trees.check_leaf(tx.line.owner, "parameter", path, w)
         structs.append(None if w is None else jax.ShapeDtypeStruct(jnp.shape(w), w.dtype))
         if w is not None:
-            rows[path] = Parameter(path, tuple(w.shape), called(w.dtype), _sharding(w))
+            rows[path] = Parameter(path, tuple(w.shape), called(w.dtype), _sharding(w), trees.nbytes(w))
     accounts = Accounts(rows)
     accounts.line(tx.line, trees.like(params, [optax.MaskedNode() if w is None else w for w in structs]))
     for row in rows.values():
         row.decay = row.decay or ["off"]
-    return Explanation(repr(tx), tuple(stage_calls(tx.line)), tuple(rows.values()), accounts.shared_bytes)
+    unmatched = tx.line.unmatched([*rows]) if trees.is_whole(params) else ()
+    calls = tuple(stage_calls(tx.line))
+    return Explanation(repr(tx), calls, tuple(rows.values()), accounts.shared_bytes, tuple(unmatched))
 
 
 def _sharding(w: Any) -> str:

@@ -5,13 +5,22 @@ from collections.abc import Sequence
 
 Rows = Sequence[Sequence[str]]
 
+WIDTH = 119  # characters of a line
+
 
 def as_text(header: Sequence[str], rows: Rows) -> str:
-    """Aligned columns; one that is empty throughout is left out."""
+    """Aligned columns; one that is empty throughout is left out, and the widest are cut to what a line holds."""
     header, rows = _filled(header, rows)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    while sum(widths) + 2 * len(widths) - 2 > WIDTH:
+        widths[widths.index(max(widths))] -= 1
+    rows = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)]
     return "\n".join(lines)
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else f"{cell[: (width - 3) // 2]}...{cell[len(cell) - (width - 2) // 2 :]}"
 
 
 def as_html(header: Sequence[str], rows: Rows) -> str:

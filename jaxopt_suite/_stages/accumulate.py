@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.flow import Arrays
 from jaxopt_suite._frame.stages import Gate, Place, Verdict
 from jaxopt_suite._recipe.words import Several
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import SlotTable, state_class
 
 
@@ -42,18 +42,21 @@ def accumulate(gradient_accumulation_steps: Several) -> Gate:
     def update(xs: Arrays, slots: SlotTable) -> Verdict:
         micro_step = slots.shared["micro_step"]
 
+        # a state of a longer cycle holds the sum of too many; 1 in any other
+        fit = jnp.where(micro_step >= n, n / (micro_step + 1).astype(jnp.float32), 1.0)
+
         def total(a: jax.Array | None, g: jax.Array | None) -> jax.Array | None:
             if a is None:
                 return None
             a = jnp.where(micro_step == 0, jnp.zeros_like(a), a)
-            return a if g is None else a + g.astype(a.dtype)
+            return (a if g is None else a + g.astype(a.dtype)) * fit.astype(a.dtype)
 
         # Added up in front of the branches, and begun anew in the next micro-step, not behind the boundary: so both
         # branches hand the sums on as they are, and XLA adds to them in place.
         sums = [total(a, g) for a, g in zip(slots.columns["accumulator"], xs, strict=True)]
 
         def passed() -> tuple[Arrays, AccumulatorState]:
-            means = [None if g is None or s is None else s / n for s, g in zip(sums, xs, strict=True)]
+            means = [None if s is None else s / n for s in sums]
             return means, counted(jnp.zeros_like(micro_step))
 
         def held() -> AccumulatorState:
@@ -62,7 +65,7 @@ def accumulate(gradient_accumulation_steps: Several) -> Gate:
         def counted(micro_step: jax.Array) -> AccumulatorState:
             return slots.with_values({"micro_step": micro_step}, {"accumulator": sums})
 
-        return micro_step == n - 1, passed, held
+        return micro_step >= n - 1, passed, held
 
     def first(w: jax.Array) -> AccumulatorState:
         return AccumulatorState(None, jnp.zeros_like(w))

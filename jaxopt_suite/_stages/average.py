@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import Inner, transform, wrapper
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.stages import AnyStage, Place
 from jaxopt_suite._recipe.words import Count, Fraction, Period, Scalar, Text, scalar
-from jaxopt_suite._transformation import Inner, transform, wrapper
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {
@@ -155,7 +155,7 @@ def snapshot_average(start_averaging: Count = 0, average_period: Period = 10) ->
 
     def update(x: jax.Array, s: AverageState, w: jax.Array, t: Moment) -> tuple[jax.Array, AverageState]:
         since = t.step - 1 - start_averaging
-        k = (since // average_period).astype(w.dtype)  # snapshots so far
+        k = jnp.maximum(since // average_period, 0).astype(w.dtype)  # snapshots so far
         mean = s.average + (w + x - s.average) / (k + 1)
         snapshot = (since >= 0) & (since % average_period == 0)
         return x, AverageState(jnp.where(snapshot, mean, s.average))

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.roots import root
 from jaxopt_suite._frame.stages import Place
 from jaxopt_suite._recipe.words import Positive, Scalar, scalar
-from jaxopt_suite._transformation import transform
 from jaxopt_suite.state._layout import state_class
 
 _SMALL = 16_384  # entries: what is larger is worth a reduction of its own
@@ -53,7 +54,7 @@ def clip_by_norm(clipnorm: Positive) -> Rule:
     c = scalar(clipnorm)
 
     def update(g: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
-        return g * (c / jnp.maximum(jnp.sqrt(jnp.sum(g * g)), c)), s
+        return g * (c / jnp.maximum(root(jnp.sum(g * g)), c)), s
 
     return leafwise(None, None, update)
 
@@ -122,4 +123,4 @@ def global_norm(xs: Sequence[jax.Array], dtype: jnp.dtype) -> jax.Array:
         for squares in alike.values()
         for start in range(0, len(squares), _TOGETHER)
     ]
-    return jnp.sqrt(sum(map(jnp.sum, sums), jnp.zeros((), dtype)))
+    return root(sum(map(jnp.sum, sums), jnp.zeros((), dtype)))

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 
 import jax
 
+from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise, map_rule
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import NonNegative, Number, Patterns, scalar
-from jaxopt_suite._transformation import transform
 
 
 @transform()

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import Inner, transform, wrapper
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.stages import AnyStage, Place
 from jaxopt_suite._recipe.words import Fraction, Period, Text, scalar
-from jaxopt_suite._transformation import Inner, transform, wrapper
 from jaxopt_suite.state._layout import state_class
 
 SENTENCES = {

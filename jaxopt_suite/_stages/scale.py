@@ -7,10 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._declare import Inner, transform, wrapper
 from jaxopt_suite._frame.flow import Arrays
 from jaxopt_suite._frame.stages import AnyStage, Gate, Place, TreeStage, Verdict
 from jaxopt_suite._recipe.words import Period, PositiveConstant, Scalar, Text
-from jaxopt_suite._transformation import Inner, transform, wrapper
 from jaxopt_suite._trees import compute_dtype
 from jaxopt_suite.state._layout import SlotTable, state_class
 
@@ -37,7 +37,9 @@ def unscale(loss_scale_factor: PositiveConstant) -> TreeStage:
     >>> tx.update(jnp.array(4.0), tx.init(jnp.array(0.0)))[0]
     Array(0.5, dtype=float32)
     """
-    return TreeStage(change=lambda g: _divided(g, loss_scale_factor), loss_scale=lambda slots: loss_scale_factor)
+    return TreeStage(
+        change=lambda gs: [_divided(g, loss_scale_factor) for g in gs], loss_scale=lambda slots: loss_scale_factor
+    )
 
 
 @transform(Place.FINITE_CHECK, sentences=SENTENCES)
@@ -57,12 +59,13 @@ def unscale_dynamically(initial_scale: PositiveConstant = 2.0**15, dynamic_growt
         scale, finite_steps = slots.shared["scale"], slots.shared["finite_steps"]
 
         def passed() -> tuple[Arrays, LossScaleState]:
-            grown = finite_steps == dynamic_growth_steps - 1
-            new = LossScaleState(jnp.where(grown, scale * 2, scale), jnp.where(grown, 0, finite_steps + 1))
+            grown = finite_steps >= dynamic_growth_steps - 1
+            doubled = jnp.minimum(scale * 2, jnp.finfo(scale.dtype).max / 2)
+            new = LossScaleState(jnp.where(grown, doubled, scale), jnp.where(grown, 0, finite_steps + 1))
             return [None if g is None else _divided(g, scale) for g in xs], new
 
         def held() -> LossScaleState:
-            return LossScaleState(scale * 0.5, jnp.zeros_like(finite_steps))
+            return LossScaleState(jnp.maximum(scale * 0.5, 1.0), jnp.zeros_like(finite_steps))
 
         # `g - g` is 0 where `g` is finite, else NaN; XLA:CPU stores the mask of `isfinite`, and its max loses NaN
         finite = [jnp.sum(g - g) == 0 for g in xs if g is not None]

@@ -27,8 +27,8 @@ def cyclical(
         x = |step / step_size - 2 cycle + 1|,    cycle = floor(1 + step / (2 step_size))
         rate = initial + (maximal - initial) * max(0, 1 - x) * scale_fn(cycle or step)
 
-    A `scale_fn` is compared by identity, and a config only holds its name: to read it back, give
-    `custom_objects={name: scale_fn}`.
+    A `scale_fn` is compared by identity, and a config only holds its name, which a `lambda` has not: to read it
+    back, give `custom_objects={name: scale_fn}`.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.cyclical(0.0, 1.0, step_size=4, scale_fn=lambda x: 1 / x)

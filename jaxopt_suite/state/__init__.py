@@ -1,9 +1,10 @@
 """Read and edit the state of an optimizer, wherever it is nested: in `optax.chain`, `TrainState`, `nnx.Optimizer`.
 
-Every function takes any tree that holds a state of ours, and those that edit return a new tree. A slot's variable is
-called `"<slot>/<path of its parameter>"`. Where a tree holds several optimizers of ours, `within` names one by its
-place, such as `"embedding"` for the group of `by_path` with that regex, `"adam"` for the member of a chain, or `"1"`
-for the second in an `optax.chain`; an error lists the places.
+Every function takes any tree that holds a state of ours, and those that edit return a new tree. What they put in is a
+copy, on the devices of the old, so that no step is compiled again. A slot's variable is called
+`"<slot>/<path of its parameter>"`. Where a tree holds several optimizers of ours, `within` names one by its place, such
+as `"bias|scale"` for the group of `by_path` with that regex, `"adam"` for the member of a chain, or `"1"` for the
+second in an `optax.chain`; the beginning of a place may be left out, `""` is the outermost, and an error lists them.
 """
 
 from jaxopt_suite.state._edit import get_slot as get_slot

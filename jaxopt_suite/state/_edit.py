@@ -12,7 +12,8 @@ from jaxopt_suite._recipe.check import check, nearest, show
 from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._recipe.words import Rate
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._find import find, fitting, index, scalar, slot
+from jaxopt_suite.state._arrays import fitting, placed
+from jaxopt_suite.state._find import find, index, labels, scalar, slot
 
 _RATE = word_of(Rate)
 
@@ -26,7 +27,7 @@ def iterations(state: Tree, within: str | None = None) -> jax.Array:
     >>> int(jos.state.iterations(state))
     1
     """
-    return scalar(find("iterations", state, within).state.count)
+    return find("iterations", state, within).count("iterations")
 
 
 def learning_rate(state: Tree, within: str | None = None) -> jax.Array:
@@ -54,7 +55,8 @@ def set_learning_rate(state: Tree, rate: Any, within: str | None = None) -> Tree
     rate = check("set_learning_rate", "rate", rate, _RATE)
     if callable(rate):
         raise TypeError(f"set_learning_rate: rate must be a number or an array, got {show(rate)}.")
-    new = jnp.asarray(rate).astype(scalar(held).dtype)
+    shape = scalar(held).shape  # that of a stack of states is no scalar
+    new = placed(rate if shape == () else jnp.broadcast_to(rate, shape), scalar(held))
     return found.put(found.state._replace(rate={"learning_rate": trees.like(held, [new])}))
 
 
@@ -79,7 +81,7 @@ def variables(state: Tree, within: str | None = None) -> dict[str, jax.Array]:
     >>> list(jos.state.variables(jos.adam().init({"dense": {"bias": jnp.zeros(3)}})))
     ['count', 'learning_rate', 'm/dense/bias', 'v/dense/bias']
     """
-    return dict(find("variables", state, within).named())
+    return find("variables", state, within).named("variables")
 
 
 def get_slot(state: Tree, path: str, name: str, within: str | None = None) -> jax.Array:
@@ -104,15 +106,19 @@ def reset(state: Tree, paths: str | Iterable[str], fresh: Tree, within: str | No
       paths: a regex or several; `re.search` on a parameter's path.
       fresh: `tx.init(params)`: what a slot starts from is the optimizer's own (zeros, the parameter, ...).
     """
-    ours, new = find("reset", state, within), find("reset", fresh, within)
+    ours, start = find("reset", state, within), find("reset", fresh, within).named("reset")
     patterns = [paths] if isinstance(paths, str) else list(paths)
     all_paths = {path for tree in ours.slots.values() for path in trees.paths(tree)}
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in all_paths):
             raise ValueError(f"reset: no parameter's path matches {pattern!r}.{nearest(pattern, all_paths)}")
-    changed, fresh_slots = {}, new.slots
+    changed = {}
     for name, tree in ours.slots.items():
-        rows = zip(trees.paths(tree), trees.leaves(tree), trees.leaves(fresh_slots[name]), strict=True)
-        picked = [b if any(re.search(p, path) for p in patterns) else a for path, a, b in rows]
-        changed[name] = trees.like(tree, picked)
+        arrays = trees.leaves(tree)
+        for i, (path, label) in enumerate(zip(trees.paths(tree), labels(name, tree), strict=True)):
+            if arrays[i] is not None and any(re.search(pattern, path) for pattern in patterns):
+                if label not in start:
+                    raise ValueError(f"reset: fresh must be a state of the same optimizer: it has no {label!r}.")
+                arrays[i] = fitting("reset", label, start[label], arrays[i])
+        changed[name] = trees.like(tree, arrays)
     return ours.put(ours.with_slots(changed))

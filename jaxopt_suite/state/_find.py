@@ -1,11 +1,11 @@
 """Where our states are in a tree, and which slots they hold."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
-from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest
@@ -14,14 +14,22 @@ from jaxopt_suite.state._layout import MEMBERS, OptimizerState, group_key, slot_
 
 
 class Found:
-    """One of our states inside a tree, and the way back."""
+    """One of our states inside a tree, and the way back.
 
-    def __init__(self, tree: Tree, place: str, state: OptimizerState):
-        self.tree, self.place, self.state = tree, place, state
+    Attributes:
+      tree: what it was found in.
+      number: how many of our states come before it in the tree.
+      place: the path to it.
+      outermost: whether it is in no other state of ours.
+    """
+
+    def __init__(self, tree: Tree, number: int, place: str, outermost: bool, state: OptimizerState):
+        self.tree, self.number, self.place, self.outermost, self.state = tree, number, place, outermost, state
 
     def put(self, state: OptimizerState) -> Tree:
         """The tree with another state in this place."""
-        return _changed(self.tree, lambda place, old: state if place == self.place else old)
+        numbers = itertools.count()
+        return _changed(self.tree, lambda place, outermost, old: state if next(numbers) == self.number else old)
 
     @property
     def slots(self) -> dict[str, Tree]:
@@ -46,52 +54,141 @@ class Found:
         names = slot_names({key: stage._fields for key, stage in stages.items()})
         return {name: (key, f) for (key, f), name in names.items() if getattr(stages[key], f) is not None}
 
-    def named(self) -> Iterator[tuple[str, Any]]:
-        """All variables and their names."""
-        yield "count", scalar(self.state.count)
+    def count(self, owner: str) -> jax.Array:
+        if self.state.count is None:
+            raise ValueError(f"{owner}: this optimizer moves nothing, and counts no steps.")
+        return scalar(self.state.count)
+
+    def named(self, owner: str) -> dict[str, jax.Array]:
+        """All variables by name; two of one name are refused."""
+        named = {} if self.state.count is None else {"count": scalar(self.state.count)}
         if "learning_rate" in self.state.rate:
-            yield "learning_rate", scalar(self.state.rate["learning_rate"])
+            named["learning_rate"] = scalar(self.state.rate["learning_rate"])
         for name, tree in self.slots.items():
             for label, array in zip(labels(name, tree), trees.leaves(tree), strict=True):
+                if array is not None and label in named:
+                    raise ValueError(f"{owner}: two variables are called {label!r}: rename a parameter.")
                 if array is not None:
-                    yield label, array
+                    named[label] = array
+        return named
 
 
 def find(owner: str, tree: Tree, within: str | None, which: Callable[[OptimizerState], bool] | None = None) -> Found:
     """Our state inside a tree: by default that of an optimizer with a rate, any other where there is none."""
-    found: dict[str, OptimizerState] = {}
-    _changed(tree, lambda place, state: found.setdefault(place, state))
-    if not found:
-        raise ValueError(f"{owner}: there is no state of a jaxopt_suite optimizer in a {type(tree).__name__}.")
+    found = everything(owner, tree)
     if within is not None:
         chosen = _addressed(found, within)
         if not chosen:
-            raise ValueError(f"{owner}: no state of ours at {within!r}; there are {sorted(found)}.")
+            raise ValueError(f"{owner}: no state of ours at {within!r}; there are {_listed(found)}.")
     else:
         which = which or (lambda state: bool(state.rate))
-        chosen = {place: state for place, state in found.items() if which(state)} or found
+        chosen = [one for one in found if which(one.state)] or found
     if len(chosen) > 1:
-        raise ValueError(f"{owner}: several optimizers are in this state; name one with within=, of {sorted(chosen)}.")
-    place, state = next(iter(chosen.items()))
-    return Found(tree, place, state)
+        raise ValueError(f"{owner}: several optimizers are in this state; name one with within=, of {_listed(chosen)}.")
+    return chosen[0]
 
 
-def _addressed(found: Mapping[str, OptimizerState], within: str) -> dict[str, OptimizerState]:
-    """The states at a place, whose beginning may be left out, or in the group of a regex."""
-    if within in found:
-        return {within: found[within]}
-    ends = (f"/{within}", f"/{group_key(within)}")
-    return {place: state for place, state in found.items() if f"/{place}".endswith(ends)}
+def everything(owner: str, tree: Tree) -> list[Found]:
+    """All our states inside a tree."""
+    found: list[Found] = []
+
+    def note(place: str, outermost: bool, state: OptimizerState) -> OptimizerState:
+        found.append(Found(tree, len(found), place, outermost, state))
+        return state
+
+    _changed(tree, note)
+    if not found:
+        raise ValueError(f"{owner}: there is no state of a jaxopt_suite optimizer in a {type(tree).__name__}.")
+    return found
 
 
-def _changed(tree: Tree, change: Callable[[str, OptimizerState], OptimizerState], inside: str = "") -> Tree:
-    """The tree with our states changed by their places; those of members are inside those of compositions."""
+class Maker(Protocol):
+    """What makes a state."""
+
+    @property
+    def owner(self) -> str: ...
+
+    @property
+    def members(self) -> Any: ...
+
+    def init(self, params: Tree) -> OptimizerState: ...
+
+    def check_state(self, state: Tree) -> None: ...
+
+
+def own(maker: Maker, tree: Tree, params: Tree) -> Tree:
+    """The state inside a tree that `maker` made for some parameters; of several, that whose stages and arrays fit."""
+    if isinstance(tree, OptimizerState) and _fits(maker, tree):
+        return tree
+    found = everything(maker.owner, tree)
+    chosen = [one for one in found if _fits(maker, one.state)] if len(found) > 1 else found
+    if len(chosen) > 1:
+        want = _arrays(jax.eval_shape(maker.init, params))
+        chosen = [one for one in chosen if _arrays(one.state) == want] or chosen
+    if len(chosen) != 1:
+        which = f"the states at {_listed(chosen)} are all" if chosen else f"no state, of those at {_listed(found)}, is"
+        raise ValueError(f"{maker.owner}: {which} of this optimizer and these parameters: pass the one to use.")
+    return trees.bare(chosen[0].state)
+
+
+def _fits(maker: Maker, state: OptimizerState) -> bool:
+    try:
+        maker.check_state(state)
+    except ValueError:
+        return False
+    members = getattr(maker.members, "keys", None)
+    return members is None or {*members} == {*state.stages[MEMBERS]}
+
+
+def _arrays(state: OptimizerState) -> list[tuple[str, Any]]:
+    return [(path, getattr(x, "shape", None)) for path, x in zip(trees.paths(state), trees.leaves(state), strict=True)]
+
+
+def _listed(found: Sequence[Found]) -> list[str]:
+    return sorted(one.place for one in found)
+
+
+def _addressed(found: Sequence[Found], within: str) -> list[Found]:
+    """The states at an address: a whole place, or its last words, where the regex of a group stands for its word.
+
+    `""` is the outermost one.
+    """
+    if within == "":
+        return [one for one in found if one.outermost]
+    exact = [one for one in found if one.place == within]
+    literal = exact or [one for one in found if f"/{one.place}".endswith(f"/{within}")]
+    return literal or [one for one in found if any(_alike(one, other) for other in found if _ends(other, within))]
+
+
+def _ends(one: Found, within: str) -> bool:
+    """Whether a place ends so; a regex may hold slashes itself."""
+
+    def ends(words: Sequence[str], within: str) -> bool:
+        if not words:
+            return False
+        starts = [0, *(i + 1 for i, letter in enumerate(within) if letter == "/")]
+        rests = [within[: i - 1] if i else None for i in starts if words[-1] in (within[i:], group_key(within[i:]))]
+        return any(rest is None or ends(words[:-1], rest) for rest in rests)
+
+    return ends(one.place.split("/"), within)
+
+
+def _alike(one: Found, other: Found) -> bool:
+    """Whether a place is another, but for the numbers that regexes of the same letters are told apart by."""
+    numbered = "/".join(re.escape(word) + r"(_\d+)?" for word in other.place.split("/"))
+    return re.fullmatch(numbered, one.place) is not None
+
+
+def _changed(
+    tree: Tree, change: Callable[[str, bool, OptimizerState], OptimizerState], inside: str | None = None
+) -> Tree:
+    """The tree with our states changed, in their order; those of members are inside those of compositions."""
 
     def visit(path: Any, node: Any) -> Any:
         if not _is_ours(node):
             return node
         place = "/".join(filter(None, (inside, trees.path_name(path))))
-        state = change(place, node)
+        state = change(place, inside is None, node)
         members = state.stages.get(MEMBERS)
         if members is None:
             return state
@@ -122,19 +219,13 @@ def slot(owner: str, found: Found, name: str) -> Tree:
 
 
 def index(owner: str, tree: Tree, path: str) -> int:
+    """Which leaf of a slot is that of the parameter at `path`."""
     paths = trees.paths(tree)
-    if path not in paths:
+    places = [i for i, other in enumerate(paths) if other == path]
+    if not places:
         raise ValueError(f"{owner}: there is no parameter at {path!r}.{nearest(path, paths)}")
-    return paths.index(path)
-
-
-def fitting(owner: str, name: str, value: Any, old: jax.Array) -> jax.Array:
-    """`value` as an array in the place of `old`, or a sentence."""
-    if jnp.shape(value) != old.shape:
-        raise ValueError(f"{owner}: {name!r} must have shape {old.shape}, got {jnp.shape(value)}.")
-    array = jnp.asarray(value)
-    if jnp.issubdtype(array.dtype, jnp.floating) != jnp.issubdtype(old.dtype, jnp.floating) and name != "count":
-        raise TypeError(f"{owner}: {name!r} must be {old.dtype}, got {array.dtype}.")
-    array = array.astype(old.dtype)
-    concrete = isinstance(old, jax.Array) and not isinstance(old, Tracer)
-    return jax.device_put(array, old.sharding) if concrete else array
+    if len(places) > 1:
+        raise ValueError(f"{owner}: two parameters are called {path!r}: rename one.")
+    if trees.leaves(tree)[places[0]] is None:
+        raise ValueError(f"{owner}: the parameter at {path!r} has no such slot.")
+    return places[0]

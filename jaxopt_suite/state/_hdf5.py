@@ -2,7 +2,8 @@
 
 import os
 import pathlib
-import tempfile
+import secrets
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,15 +14,17 @@ FORMAT = "jaxopt_suite weights"
 
 
 def write(file: Any, arrays: Mapping[str, Any], overwrite: bool) -> None:
-    """Writes to a temporary file beside `file`, which then takes its place."""
+    """Writes to a temporary file beside `file`, which then takes its place, with the mode that `open` would give."""
     target = pathlib.Path(file)
     if target.exists() and not overwrite:
         raise FileExistsError(f"save_weights: {str(target)!r} exists and overwrite is False.")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"save_weights: there is no folder {str(target.parent)!r}.")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
+    temporary = target.parent / f".{target.name[:200]}.{secrets.token_hex(8)}"
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        if target.exists():
+            shutil.copymode(target, temporary)
         with _h5py("save_weights").File(temporary, "w") as h5:
             h5.attrs["format"] = FORMAT
             for i, (name, array) in enumerate(arrays.items()):

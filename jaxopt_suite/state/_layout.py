@@ -1,5 +1,6 @@
 """What a state is, and how a stage's slots lie in it: the one place that knows where an array is stored."""
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -49,11 +50,17 @@ class Layout(NamedTuple):
       slots: the NamedTuple of its slots, or None where it keeps nothing.
       init: the slots of one array.
       shared: names and first values of the slots that are one scalar for the whole tree; an integer is int32.
+      partial: names of the slots that only some parameters have; beside them they are a lone zero.
     """
 
     slots: type | None
-    init: Callable[[jax.Array], Slots]
+    init: Callable[[Any], Slots]
     shared: Mapping[str, float]
+    partial: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return () if self.slots is None else self.slots._fields
 
     def row(self, w: jax.Array | jax.ShapeDtypeStruct) -> Slots:
         """The slots of one array as shapes; None for those that do not exist, or are shared."""
@@ -62,8 +69,12 @@ class Layout(NamedTuple):
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Names that are used again are numbered: `ema`, `ema_2`."""
-    return [f"{name}_{seen}" if (seen := names[: i + 1].count(name)) > 1 else name for i, name in enumerate(names)]
+    """Names that are used again are numbered: `ema`, `ema_2`; none gets a name that stands before it."""
+    given: list[str] = []
+    for i, name in enumerate(names):
+        tries = (f"{name}_{n}" if n > 1 else name for n in itertools.count(names[: i + 1].count(name)))
+        given.append(next(new for new in tries if new not in given))
+    return given
 
 
 def slot_names(fields: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
@@ -81,26 +92,41 @@ def group_keys(patterns: Sequence[str]) -> list[str]:
     return numbered([group_key(pattern) for pattern in patterns])
 
 
-def first_slots(layout_of: Callable[[str, Any], Layout], layout: Layout, params: Tree, dtype: jnp.dtype) -> Slots:
+def first_slots(
+    owner: str, layout_of: Callable[[str, Any], Layout], layout: Layout, params: Tree, dtype: jnp.dtype
+) -> Slots:
     """The slots at the start: each a tree of the parameters' shape. `layout_of(path, w)` is that of one parameter."""
     if layout.slots is None:
         return None
-    rows = []
-    for path, w in zip(trees.paths(params), trees.leaves(params), strict=True):
-        rows.append(None if w is None else layout_of(path, w).init(jnp.asarray(w, trees.compute_dtype(w))))
-    known = next((row for row in rows if row is not None), None)
-    if known is None:  # no parameters at all: which slots exist is still to be known
-        known = layout.row(jax.ShapeDtypeStruct((), jnp.float32))
+    pairs = zip(trees.paths(params), trees.leaves(params), strict=True)
+    rows = [None if w is None else _first_row(owner, path, layout_of(path, w), w) for path, w in pairs]
+    known = [row for row in rows if row is not None]
+    known = known or [layout.row(jax.ShapeDtypeStruct((), jnp.float32))]  # no parameters at all
     fields = {}
     for index, name in enumerate(layout.slots._fields):
         if name in layout.shared:
             value = layout.shared[name]
-            fields[name] = jnp.asarray(value, jnp.int32 if isinstance(value, int) else dtype)
-        elif known[index] is None:
+            fields[name] = jnp.array(value, jnp.int32 if isinstance(value, int) else dtype)
+        elif all(row[index] is None for row in known):
             fields[name] = None
         else:
-            fields[name] = trees.like(params, [None if row is None else row[index] for row in rows])
+            column = [None if row is None else _or_zero(row[index]) for row in rows]
+            fields[name] = trees.like(params, column)
     return layout.slots(**fields)
+
+
+def _or_zero(x: jax.Array | None) -> jax.Array:
+    return jnp.zeros((), jnp.float32) if x is None else x
+
+
+def _first_row(owner: str, path: str, layout: Layout, w: Any) -> Slots:
+    """The first slots of one array. None shares a buffer with the parameter or another: a step may be given both."""
+    only_shape, dtype = isinstance(w, jax.ShapeDtypeStruct), trees.compute_dtype(w)
+    start = jax.ShapeDtypeStruct(w.shape, dtype) if only_shape else jnp.asarray(w, dtype)
+    row = layout.init(start)
+    if only_shape and any(x is start for x in row or ()):
+        raise TypeError(f"{owner}: a slot starts from the parameter at {path!r}: init needs the array, got its shape.")
+    return trees.apart(row, [start])
 
 
 def described(layout: Layout, w: jax.ShapeDtypeStruct) -> dict[str, Any]:
@@ -172,7 +198,7 @@ def _check_kind(owner: str, layout: Layout, slots: Slots) -> None:
     if slots is None:
         return
     row = layout.row(jax.ShapeDtypeStruct((), jnp.float32))
-    for name in set(slots._fields) - {*layout.shared}:
+    for name in set(slots._fields) - {*layout.shared, *layout.partial}:
         if (getattr(row, name) is None) != (getattr(slots, name) is None):
             has, must = ("has no", "must have one") if getattr(slots, name) is None else ("has a", "must have none")
             raise ValueError(f"{owner}: the state is of another setting: it {has} slot {name!r}, and {must}.")

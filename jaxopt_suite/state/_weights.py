@@ -11,7 +11,8 @@ from jaxopt_suite._recipe.check import check
 from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state import _hdf5
-from jaxopt_suite.state._find import Found, find, fitting, labels, scalar
+from jaxopt_suite.state._arrays import fitting
+from jaxopt_suite.state._find import Found, find, labels
 
 _DIALECT = word_of(Literal["keras", "legacy"])
 
@@ -28,7 +29,7 @@ def get_weights(state: Tree, dialect: str = "keras", within: str | None = None) 
     3
     """
     found = find("get_weights", state, within)
-    return [np.asarray(scalar(found.state.count)), *(np.asarray(array) for *_, array in _ordered(found, dialect))]
+    return [np.asarray(found.count("get_weights")), *(np.asarray(array) for *_, array in _ordered(found, dialect))]
 
 
 def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", within: str | None = None) -> Tree:
@@ -41,7 +42,7 @@ def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", wit
     for weight, (name, i, old) in zip(weights[1:], places, strict=True):
         columns[name][i] = fitting("set_weights", labels(name, held[name])[i], weight, old)
     state = found.with_slots({name: trees.like(held[name], arrays) for name, arrays in columns.items()})
-    count = fitting("set_weights", "count", weights[0], scalar(found.state.count))
+    count = fitting("set_weights", "count", weights[0], found.count("set_weights"))
     return found.put(state._replace(count=trees.like(found.state.count, [count])))
 
 
@@ -65,7 +66,7 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
     """
-    _hdf5.write(file, dict(find("save_weights", state, within).named()), overwrite)
+    _hdf5.write(file, find("save_weights", state, within).named("save_weights"), overwrite)
 
 
 def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -> Tree:
@@ -75,7 +76,7 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
     """
     found, held = find("load_weights", state, within), _hdf5.read(file)
-    old = dict(found.named())
+    old = found.named("load_weights")
     for name in [*old, *held]:
         if name not in held or name not in old:
             raise ValueError(f"load_weights: {name!r} is only in the {'state' if name in old else 'file'}.")
