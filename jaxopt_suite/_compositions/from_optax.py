@@ -96,12 +96,10 @@ class Foreign:
 
 
 class FromOptax(Factory[..., Any], Protocol):
-    """The name of a schedule gives a schedule, that of anything else an optimizer."""
+    """The name of a schedule gives a `Schedule`, that of anything else an optimizer."""
 
     @overload
-    def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, factory: ScheduleName, /, **arguments: Value
-    ) -> Schedule: ...
+    def __call__(self, factory: ScheduleName, /, **arguments: Value) -> Any: ...
     @overload
     def __call__(self, factory: Text, /, **arguments: Value) -> Optimizer: ...
     def __call__(self, factory: str, /, **arguments: Value) -> Optimizer | Schedule: ...
