@@ -11,7 +11,7 @@ from jaxopt_suite._frame.line import Line
 from jaxopt_suite._frame.stages import AnyStage, LeafStage
 from jaxopt_suite._recipe.check import Word, is_zero
 from jaxopt_suite._recipe.config import register
-from jaxopt_suite._recipe.declare import Argument, Factory, declare, numbers_of, word_of
+from jaxopt_suite._recipe.declare import LIBRARY, Argument, Factory, declare, numbers_of, word_of
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import (
     Axis,
@@ -129,7 +129,8 @@ def optimizer(
     The decorated function takes its own arguments and `**common`, and returns its rule: what `leafwise` makes of a
     rule for one array, or a primitive's, `scale_by_adam.rule(...)`. It becomes a public function with the common
     arguments, validation, a recipe, a config, and a place in the registry. An argument that may be a schedule comes
-    as its value at the step; its type, such as `learning_rate: float = 0.1`, or its default says what it may be.
+    as its value at the step; its type, such as `strength: float = 0.1`, or its default says what it may be. The rate
+    itself is `t.learning_rate` in the rule: the state may hold another than was given.
 
     Arguments:
       class_name: the name in configs.
@@ -164,6 +165,10 @@ def optimizer(
     return declared
 
 
+# what stands for the rate in the body of a user's optimizer, where arithmetic on it would miss what the state holds
+_RATE_OF_THE_STEP = type("the rate, which is t.learning_rate in a rule", (), {})()
+
+
 def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...]) -> Line:
     """The line of an optimizer: its rule, and a stage for each common argument that is on."""
     arguments, owner = recipe.arguments, body.__name__
@@ -172,11 +177,13 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...])
     if is_zero(arguments.get("epsilon")):
         arguments = {**arguments, "epsilon": dialect.zero_epsilon}
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
+    if body.__module__.partition(".")[0] != LIBRARY and "learning_rate" in arguments:
+        arguments = {**arguments, "learning_rate": _RATE_OF_THE_STEP}
     build = functools.partial(_main_rule, body, own_decay)
     numbers = numbers_of(recipe.factory) - _OF_OTHER_STAGES
     patterns = frozenset(name for name, word in recipe.factory.words.items() if word.kind == "patterns")
     main = LeafStage(build=build, arguments=arguments, numbers=numbers, patterns=patterns)
-    rate, compiles = arguments.get("learning_rate"), arguments["jit_compile"]
+    rate, compiles = recipe.arguments.get("learning_rate"), arguments["jit_compile"]
     line = Line(owner, (main,), learning_rate=rate, decay=arguments["decay"], compiles=compiles)
     return line.insert(*stages(arguments))
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -387,7 +388,7 @@ def test_schedule_free_finds_its_average_again_in_sixteen_bits(dtype):
         w, state = carry
         return tx.apply_gradients(jax.tree.map(lambda w: w - 1, w), state, w), None
 
-    (w, state), _ = jax.jit(lambda w: jax.lax.scan(step, (w, tx.init(w)), None, 2000)[0])(w)
+    w, state = jax.jit(lambda w: jax.lax.scan(step, (w, tx.init(w)), None, 2000)[0])(w)
     final = tx.finalize_variable_values(state, w)
     assert final["16"].dtype == dtype
     same(
@@ -395,3 +396,78 @@ def test_schedule_free_finds_its_average_again_in_sixteen_bits(dtype):
         ({"16": 1.0 * jnp.ones(2), "32": jnp.ones(2)},) * 2,
         5e-3,
     )
+
+
+def test_what_a_composition_keeps_is_not_lost_in_a_file(tmp_path):
+    params, _ = example()
+    tx = jos.by_path({"bias": jos.frozen(), "": jos.adam()}, use_ema=True, gradient_accumulation_steps=2)
+    state = tx.init(params)
+    for call in (jos.state.get_weights, lambda state: jos.state.save_weights(state, tmp_path / "w.h5")):
+        with pytest.raises(ValueError, match=r"keeps \['accumulate', 'ema'\] too, which would be lost"):
+            call(state)
+    jos.state.save_weights(state, tmp_path / "w.h5", within="")
+    assert "micro_step" in jos.state.variables(state, within="")
+
+
+def test_a_state_of_another_composition_gets_a_sentence():
+    params, grads = example()
+    one, two = (jos.by_path({pattern: jos.sgd(), "": jos.adam()}) for pattern in ("bias", "kernel"))
+    with pytest.raises(ValueError, match="by_path: the state is of another composition: it has the members"):
+        one.update(grads, two.init(params), params)
+
+
+def test_an_axis_that_is_not_there_gets_a_sentence():
+    tx, w = jos.sgd(axis_name="nowhere"), jnp.ones(2)
+    with pytest.raises(ValueError, match="axis_name must be an axis of the pmap or shard_map around, got 'nowhere'"):
+        tx.update(w, tx.init(w), w)
+
+
+def test_a_checkpoint_is_read_whatever_else_is_switched_on(tmp_path):
+    """By orbax's partial restore: into the stages that a template shares with it."""
+    params, grads = example()
+    _, state = steps(jos.adam(use_ema=True), params, grads, 2)
+    checkpointer = ocp.PyTreeCheckpointer()
+    checkpointer.save(tmp_path / "state", state)
+    arguments = ocp.args.PyTreeRestore(
+        item=jos.adam().init(params),
+        restore_args=ocp.checkpoint_utils.construct_restore_args(jos.adam().init(params)),
+        partial_restore=True,
+    )
+    read = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(tmp_path / "state", args=arguments)
+    same(read.stages["rule"].m, state.stages["rule"].m, 0)
+    same(jos.adam().update(grads, read, params)[0], jos.adam(use_ema=True).update(grads, state, params)[0])
+
+
+def test_frozen_parameters_inside_of_anything_get_zero():
+    tx = jos.by_path({".*": jos.frozen()})
+    w = {"a": jnp.ones(2), "b": jnp.ones(3)}
+    state = tx.init(w)
+    assert not any(np.asarray(u).any() for u in jax.tree.leaves(tx.update(w, state, w)[0]))
+    inner = jos.by_path({"a": jos.frozen(), "": jos.sgd(1.0)})
+    nested = jos.by_path({"a|b": inner}, global_clipnorm=1.0)
+    flat = jos.by_path({"a": jos.frozen(), "": jos.sgd(1.0)}, global_clipnorm=1.0)
+    grads = {"a": jnp.full(2, jnp.nan), "b": jnp.array([3.0, 4.0, 0.0])}
+    same(nested.update(grads, nested.init(w), w)[0], flat.update(grads, flat.init(w), w)[0], 0)
+    whole = {"a": jnp.arange(3), "b": jnp.ones(3)}
+    jax.jit(nested.apply_gradients)({**grads, "a": None}, nested.init(whole), whole)
+
+
+def test_what_is_released_late_goes_through_compositions():
+    member = jos.sgd(1.0, gradient_accumulation_steps=2)
+    w, g = {"a": jnp.zeros(2), "b": jnp.zeros(2)}, {"a": jnp.ones(2), "b": jnp.ones(2)}
+    for tx in (member, jos.chain(member), jos.by_path({".*": member}), jos.by_path({"a": member, "": member})):
+        state, moved = tx.init(w), w
+        for gradient in (g, {**g, "a": None}, g, g):
+            moved, state = tx.apply_gradients(gradient, state, moved)
+        same(moved, {"a": jnp.full(2, -1.5), "b": jnp.full(2, -2.0)}, 0)
+
+
+def test_groups_that_hold_back_are_refused_at_any_depth():
+    inner = jos.by_path({"a": jos.sgd(gradient_accumulation_steps=2), "": jos.sgd()})
+    for make in (
+        lambda: jos.by_path({"": inner}, use_ema=True),
+        lambda: jos.lookahead(jos.by_path({"": inner})),
+        lambda: jos.chain(jos.by_path({"": inner}), jos.sgd()),
+    ):
+        with pytest.raises(ValueError, match="give gradient_accumulation_steps to"):
+            make()

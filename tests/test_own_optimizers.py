@@ -54,6 +54,8 @@ def test_further_arguments_are_asked_for_and_checked(curved):
         tx.update(GRADS, state, PARAMS, hessian=HESSIAN)
     with pytest.raises(ValueError, match="curved_descent: hessian must be a scalar or a tree like the gradients"):
         tx.update(GRADS, state, PARAMS, hessian={"a": jnp.ones(2)}, offset=0.0)
+    with pytest.raises(ValueError, match="curved_descent: hessian must be a scalar or a tree like the gradients"):
+        tx.update(GRADS, state, PARAMS, hessian={**HESSIAN, "a": jnp.ones((2, 2))}, offset=0.0)
     plain = jos.sgd(1.0)
     updates, _ = plain.update(GRADS, plain.init(PARAMS), PARAMS, hessian=HESSIAN)  # not asked for: not used
     np.testing.assert_array_equal(updates["a"], -1.0)
@@ -91,3 +93,25 @@ def test_the_line_is_drawn_as_it_is_enumerated():
     places = [stage.place for stage in everything.line.stages]
     assert places == sorted(places)
     assert len({*places}) == 6
+
+
+def test_an_update_of_another_shape_is_refused():
+    @jos.optimizer("Summing")
+    def summing(learning_rate: float = 1.0, **common):
+        return jos.leafwise(None, None, lambda g, s, w, t: (g.sum(), s))
+
+    del REGISTRY["summing"]
+    with pytest.raises(
+        ValueError, match=r"summing: a rule must return an update of its array's shape \(2,\), got \(\)"
+    ):
+        summing().update(GRADS, summing().init(PARAMS), PARAMS)
+
+
+def test_the_rate_is_the_one_of_the_step():
+    @jos.optimizer("Rated")
+    def rated(learning_rate: float = 0.1, **common):
+        return jos.leafwise(None, None, lambda g, s, w, t: (g / (1 + learning_rate), s))
+
+    del REGISTRY["rated"]
+    with pytest.raises(TypeError, match=r"the rate, which is t.learning_rate in a rule"):
+        rated(1.0).update(GRADS, rated(1.0).init(PARAMS), PARAMS)

@@ -66,9 +66,7 @@ class Groups:
         return found
 
     def moving(self, paths: Sequence[str]) -> list[bool] | None:
-        if all(line.moves for line in self.lines):
-            return None
-        return [self.lines[i].moves for i in self.route(paths)]
+        return [self.lines[i].moves_at(path) for i, path in zip(self.route(paths), paths, strict=True)]
 
     def parts(self, found: Sequence[int]) -> Iterator[tuple[str, Line, list[bool]]]:
         """Each member, what it is called, and which leaves are its own."""
@@ -86,7 +84,7 @@ class Groups:
         after, steps = dict(states), [None] * len(flow.xs)
         for key, line, mine in self.parts(self.route(trees.paths(flow.grads))):
             part = flow.part(mine)
-            if any(x is not None for x in part.xs):
+            if line.holds or any(x is not None for x in part.xs):  # a gate counts, whatever comes
                 moved, after[key] = line.advance(_both_ways(part) if line.holds else part, states[key])
                 steps = spread(moved, mine, steps)
         return flow.then(steps), after
@@ -106,7 +104,7 @@ class Groups:
         return ["by_path"]
 
     def describe(self, account: Account, params: Tree) -> None:
-        found = self.check(trees.paths(params)) if trees.leaves(params) else []
+        found = (self.check if trees.is_whole(params) else self.route)(trees.paths(params))
         for pattern, (_, line, mine) in zip(self.patterns, self.parts(found), strict=True):
             account.line(line, trees.masked(params, mine), group=pattern)
 
@@ -148,5 +146,5 @@ def by_path(rules: Rules, **common: Unpack[Stages]) -> Line:
         if tx.line.scales_loss:
             raise ValueError(f"by_path: a loss scale is for all parameters: put it around by_path, not into {tx!r}.")
     lines = tuple(tx.line for tx in rules.values())
-    uses, holds = any(line.extra_args for line in lines), any(line.holds for line in lines)
+    uses, holds = any(line.extra_args for line in lines), any(line.holds or line.holds_some for line in lines)
     return Line("by_path", members=Groups(tuple(rules), lines, uses, holds), compiles=compiles(lines))

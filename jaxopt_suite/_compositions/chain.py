@@ -54,8 +54,7 @@ class Row:
         waiting = {key: states[key] for key, _ in later}
 
         def onward(steps: Arrays) -> tuple[Result, States]:
-            xs = [None if x is None else step for x, step in zip(flow.xs, steps, strict=True)]
-            return self._advance(later, flow.replace(xs=xs), waiting)
+            return self._advance(later, flow.replace(xs=steps), waiting)
 
         inner = flow.replace(then=onward, hold=lambda: (flow.hold(), waiting))
         (result, after), state = line.advance(inner, states[key])
@@ -90,8 +89,9 @@ def chain(*members: Transformation, **common: Unpack[Stages]) -> Line:
 
     Members are optimizers, primitives and compositions of this library; `from_optax` makes one of Optax's a member.
     What holds a step back (accumulation, a check for finite values) holds back everything behind it, which
-    `optax.chain` cannot do. Further keyword arguments of `update`, such as the `value_fn` of a line search, go to the
-    members that use them.
+    `optax.chain` cannot do. An optimizer gives the update to add, against the gradient: two of them in a row turn
+    around twice, so put primitives before one optimizer. Further keyword arguments of `update`, such as the `value_fn`
+    of a line search, go to the members that use them.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.chain(jos.transforms.clip_by_value(1.0), jos.from_optax("scale", step_size=-0.5))

@@ -53,6 +53,7 @@ class Foreign:
     arguments: Config
 
     extra_args: bool
+    keys: tuple[str, ...] = ("optax",)
     lines: tuple[Line, ...] = ()
     holds: bool = False
     holds_some: bool = False
@@ -67,7 +68,9 @@ class Foreign:
 
     def advance(self, flow: Flow[Result], states: States) -> tuple[Result, States]:
         """In the dtypes of the gradients that `update` was given: Optax's states keep those of their first step."""
-        missing = [path for path, x in zip(trees.paths(flow.grads), flow.xs, strict=True) if x is None]
+        asked = flow.xs if flow.params is None else flow.weights()  # a parameter that is None needs no gradient
+        rows = zip(trees.paths(flow.grads), flow.xs, asked, strict=True)
+        missing = [path for path, x, w in rows if x is None and (flow.params is None or w is not None)]
         if missing:
             raise ValueError(f"from_optax: {self.name} needs all gradients, there is none at {missing[0]!r}.")
         arrived = [

@@ -97,6 +97,11 @@ class Line:
         """Whether a step may be held back for some of the parameters only."""
         return getattr(self.members, "holds_some", False)
 
+    def moves_at(self, path: str) -> bool:
+        """Whether the parameter at a path moves at all."""
+        inside = None if self.members is None else self.members.moving([path])
+        return self.moves and (inside is None or inside[0])
+
     def moving(self, tree: Tree) -> list[bool] | None:
         """Which leaves move at all; None where all do. No stage sees the others."""
         moving = None if self.members is None else self.members.moving(trees.paths(tree))
@@ -152,9 +157,9 @@ class Line:
         flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares)
         part = flow if moving is None else flow.part(moving)
         trees.check_trees(self.owner, part.grads, part.params)
-        if not jax.tree.leaves(part.grads):
-            return (params if apply else grads), state
         finish = flow.applied if apply else flow.updates
+        if not jax.tree.leaves(part.grads):
+            return finish([None] * len(xs)), state
         return self.advance(flow.replace(then=finish, hold=lambda: finish([None] * len(xs))), state)
 
     def advance(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
@@ -195,7 +200,7 @@ class Line:
             return flow.then(walk.xs), moved
 
         def behind(steps: Arrays) -> tuple[Result, OptimizerState]:
-            walk.xs = [None if x is None else step for x, step in zip(flow.xs, steps, strict=True)]
+            walk.xs = steps
             slots = _run(walk, self.leafwise[len(before) :], state)
             return flow.then(walk.xs), _with_slots(moved, slots)
 
@@ -230,6 +235,12 @@ class Line:
             raise ValueError(
                 f"{self.owner}: the state is of another optimizer: it has the stages {sorted(state.stages)}, "
                 f"they must be {sorted(want)}."
+            )
+        members = () if self.members is None else self.members.keys
+        if members and {*state.stages[MEMBERS]} != {*members}:
+            raise ValueError(
+                f"{self.owner}: the state is of another composition: it has the members "
+                f"{sorted(state.stages[MEMBERS])}, they must be {sorted(members)}."
             )
         if [*state.rate] != [*self._record(None)]:
             have, want = (_KINDS[next(iter(rate), "")] for rate in (state.rate, self._record(None)))

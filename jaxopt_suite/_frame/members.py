@@ -36,12 +36,16 @@ class Members(Protocol):
     """What a composition is made of: how it steps, what it averages, how it describes itself.
 
     Attributes:
+      keys: what the members are called in a state.
       lines: the members' own.
       holds: whether a member may hold back what stands behind the composition.
       holds_some: whether a member may hold back its own parameters only.
       scales_loss: whether a member scales the loss.
       extra_args: whether a member uses further keyword arguments of `update`.
     """
+
+    @property
+    def keys(self) -> Sequence[str]: ...
 
     @property
     def lines(self) -> Sequence[HasPatterns]: ...

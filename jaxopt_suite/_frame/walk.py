@@ -77,11 +77,17 @@ class Walk:
             rows = [table.row(i) for table in tables]
             t = dataclasses.replace(moments[c], extra={n: jnp.asarray(parts[i], c) for n, parts in extra.items()})
             try:
-                self.xs[i], rows = self._trace(chain, c)(x, rows, w, t)
+                moved, rows = self._trace(chain, c)(x, rows, w, t)
             except (AttributeError, TypeError, ValueError):  # a state that does not fit often fails inside of a rule
                 for table, rule in zip(tables, chain, strict=True):
                     table.check(i, jax.eval_shape(rule.init, x if w is None else w))
                 raise
+            if moved.shape != x.shape:
+                raise ValueError(
+                    f"{self.flow.owner}: a rule must return an update of its array's shape {x.shape}, got "
+                    f"{moved.shape}."
+                )
+            self.xs[i] = moved
             for table, row in zip(tables, rows, strict=True):
                 table.write(i, row)
 
@@ -90,9 +96,11 @@ class Walk:
         given = self.flow.extra[name]
         if isinstance(given, (int, float)) or getattr(given, "shape", None) == ():
             return [given] * len(self.xs)
-        if not trees.aligned(given, self.flow.grads):
+        parts = trees.leaves(given)
+        alike = trees.aligned(given, self.flow.grads)
+        if not alike or any(x is not None and jnp.shape(p) != x.shape for p, x in zip(parts, self.xs, strict=True)):
             raise ValueError(f"{self.flow.owner}: {name} must be a scalar or a tree like the gradients.")
-        return trees.leaves(given)
+        return parts
 
     def _trace(self, chain: tuple[Rule, ...], dtype: jnp.dtype) -> Callable:
         if not self.flow.shares:

@@ -75,8 +75,12 @@ def is_zero(value: Value) -> bool:
 
 
 def takes_one_argument(function: Callable) -> bool:
+    return takes_arguments(function, 1)
+
+
+def takes_arguments(function: Callable, n: int) -> bool:
     try:
-        inspect.signature(function).bind(0)
+        inspect.signature(function).bind(*range(n))
     except TypeError:
         return False
     except ValueError:  # a builtin without a signature
@@ -149,11 +153,11 @@ def _number(value: Value, word: Word, refuse: Refuse) -> Value:
         return value
     if callable(value) and word.kind == "number":
         if not takes_one_argument(value):
-            raise refuse(
-                TypeError,
-                " It is a callable without arguments, and JAX would freeze what it returned: pass a schedule "
-                "`step -> value`, or set the rate with state.set_learning_rate.",
-            )
+            why = "It does not take one argument: pass"
+            if takes_arguments(value, 0):
+                why = "It is a callable without arguments, and JAX would freeze what it returned: pass"
+            way = "a schedule `step -> value`, or set the rate with state.set_learning_rate."
+            raise refuse(TypeError, f" {why} {way}")
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise refuse(TypeError)

@@ -36,7 +36,12 @@ def aggregate_gradients(axis_name: Axis, *, axis_op: Literal["sum", "mean"] = "s
     reduce = lax.psum if axis_op == "sum" else lax.pmean
 
     def change(gradients: Arrays) -> Arrays:
-        typed = [name for name in names if _varies(lax.axis_index(name), name)]
+        try:
+            typed = [name for name in names if _varies(lax.axis_index(name), name)]
+        except NameError:
+            raise ValueError(
+                f"aggregate_gradients: axis_name must be an axis of the pmap or shard_map around, got {axis_name!r}."
+            ) from None
 
         def one(g: jax.Array) -> jax.Array:
             summed = [name for name in typed if not _varies(g, name)]

@@ -88,6 +88,19 @@ def find(owner: str, tree: Tree, within: str | None, which: Callable[[OptimizerS
     return chosen[0]
 
 
+def find_all(owner: str, tree: Tree, within: str | None) -> Found:
+    """Our state inside a tree, if it is all that there is to keep; else a sentence, so that nothing is lost."""
+    chosen = find(owner, tree, within)
+    others = [one for one in everything(owner, tree) if one.place != chosen.place and {*one.state.stages} - {MEMBERS}]
+    if within is None and others:
+        kept = sorted({key for one in others for key in one.state.stages} - {MEMBERS})
+        raise ValueError(
+            f"{owner}: around the optimizer at {chosen.place!r} this state keeps {kept} too, which would be lost: save "
+            f"the whole tree with orbax, or each of {_listed([chosen, *others])} with within=."
+        )
+    return chosen
+
+
 def everything(owner: str, tree: Tree) -> list[Found]:
     """All our states inside a tree."""
     found: list[Found] = []

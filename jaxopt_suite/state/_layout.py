@@ -169,7 +169,7 @@ class SlotTable:
             if have != want:
                 raise ValueError(
                     f"{self.owner}: the state is not of these parameters: slot {name!r} at "
-                    f"{self.paths[i]!r} has shape {have}, it must have {want}."
+                    f"{self.paths[i]!r} has shape {have}, its rule makes {want}."
                 )
 
     def check_like(self, xs: Sequence[Any]) -> None:

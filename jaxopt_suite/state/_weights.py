@@ -12,7 +12,7 @@ from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state import _hdf5
 from jaxopt_suite.state._arrays import fitting
-from jaxopt_suite.state._find import Found, find, labels
+from jaxopt_suite.state._find import Found, find_all, labels
 
 _DIALECT = word_of(Literal["keras", "legacy"])
 
@@ -28,13 +28,13 @@ def get_weights(state: Tree, dialect: str = "keras", within: str | None = None) 
     >>> len(jos.state.get_weights(jos.rmsprop().init(params)))
     3
     """
-    found = find("get_weights", state, within)
+    found = find_all("get_weights", state, within)
     return [np.asarray(found.count("get_weights")), *(np.asarray(array) for *_, array in _ordered(found, dialect))]
 
 
 def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", within: str | None = None) -> Tree:
     """The state with the weights that `get_weights` gave for an optimizer of the same parameters."""
-    found = find("set_weights", state, within)
+    found = find_all("set_weights", state, within)
     places, held = _ordered(found, dialect), found.slots
     if len(weights) != len(places) + 1:
         raise ValueError(f"set_weights: expected {len(places) + 1} weights (the count first), got {len(weights)}.")
@@ -66,7 +66,7 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
     """
-    _hdf5.write(file, find("save_weights", state, within).named("save_weights"), overwrite)
+    _hdf5.write(file, find_all("save_weights", state, within).named("save_weights"), overwrite)
 
 
 def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -> Tree:
@@ -75,7 +75,7 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     Raises:
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
     """
-    found, held = find("load_weights", state, within), _hdf5.read(file)
+    found, held = find_all("load_weights", state, within), _hdf5.read(file)
     old = found.named("load_weights")
     for name in [*old, *held]:
         if name not in held or name not in old:
