@@ -46,7 +46,8 @@ def unscale(loss_scale_factor: PositiveConstant) -> TreeStage:
 def unscale_dynamically(initial_scale: PositiveConstant = 2.0**15, dynamic_growth_steps: Period = 2000) -> Gate:
     """Divides by a scale that halves when a gradient is not finite, and doubles after finite steps in a row.
 
-    A step whose gradients are not finite is skipped: everything behind keeps its state.
+    A step whose gradients are not finite is skipped: everything behind keeps its state, in `jos.chain` too; in a plain
+    `optax.chain` it is given zeros instead. Unlike in Keras the scale stays between 1 and half the largest number.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.unscale_dynamically(initial_scale=8.0)
