@@ -81,14 +81,18 @@ class Wrapper(Factory[..., Optimizer], Protocol[P]):
 
 
 def wrapper(
-    class_name: str, *, aliases: Mapping[str, str] | None = None, sentences: Mapping[str, str] | None = None
-) -> Callable[[Callable[Concatenate[Optimizer, P], AnyStage]], Wrapper[P]]:
-    """Declares a wrapper: the body takes an optimizer first, and returns the stage to insert into its line.
+    class_name: str,
+    *,
+    home: str = LIBRARY,
+    aliases: Mapping[str, str] | None = None,
+    sentences: Mapping[str, str] | None = None,
+) -> Callable[[Callable[Concatenate[Optimizer, P], AnyStage | Line]], Wrapper[P]]:
+    """Declares a wrapper: the body takes an optimizer first, and returns a stage to insert into its line, or a line.
 
     The optimizer may be given by its name or its config, as Keras takes it.
     """
 
-    def declared(body: Callable[Concatenate[Optimizer, P], AnyStage]) -> Wrapper[P]:
+    def declared(body: Callable[Concatenate[Optimizer, P], AnyStage | Line]) -> Wrapper[P]:
         def build(recipe: Recipe) -> Optimizer:
             inner = recipe.arguments["optimizer"]
             if isinstance(inner, (str, Mapping)):
@@ -98,8 +102,9 @@ def wrapper(
                     f"{body.__name__}: optimizer must be an optimizer of jaxopt_suite, got {show(inner)}. "
                     "from_optax gives one of Optax's a recipe."
                 )
-            return assemble(Optimizer, recipe, inner.line.insert(cast(Any, body)(**recipe.arguments)))
+            made = recipe.call(body)
+            return assemble(Optimizer, recipe, made if isinstance(made, Line) else inner.line.insert(made))
 
-        return register(declare(class_name, body, build, aliases=aliases, sentences=sentences))
+        return register(declare(class_name, body, build, home=home, aliases=aliases, sentences=sentences))
 
     return declared

@@ -94,6 +94,29 @@ def compute_dtype(*arrays: Any) -> jnp.dtype:
     return jnp.dtype("float64") if wide else jnp.dtype("float32")
 
 
+def is_half(x: Any) -> bool:
+    """Whether it is an array of 16-bit floats, or the shape of one."""
+    return x is not None and x.dtype in (jnp.bfloat16, jnp.float16)
+
+
+def widened(tree: Tree) -> Tree:
+    """The tree with its 16-bit leaves in float32."""
+
+    def wide(x: Any) -> Any:
+        if not is_half(x):
+            return x
+        only_shape = isinstance(x, jax.ShapeDtypeStruct)
+        return jax.ShapeDtypeStruct(x.shape, jnp.float32) if only_shape else x.astype(jnp.float32)
+
+    return like(tree, map(wide, leaves(tree)))
+
+
+def cast_like(tree: Tree, other: Tree) -> Tree:
+    """The tree with the dtypes of another."""
+    pairs = zip(leaves(tree), leaves(other), strict=True)
+    return like(tree, [x if x is None or x.dtype == y.dtype else x.astype(y.dtype) for x, y in pairs])
+
+
 def nbytes(tree: Tree) -> int:
     """The bytes of all arrays, or of what they would be."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

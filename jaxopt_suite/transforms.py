@@ -58,3 +58,8 @@ from jaxopt_suite._stages.lookahead import slow_weights as slow_weights
 from jaxopt_suite._stages.scale import LossScaleState as LossScaleState
 from jaxopt_suite._stages.scale import unscale as unscale
 from jaxopt_suite._stages.scale import unscale_dynamically as unscale_dynamically
+from jaxopt_suite._stages.write import KahanState as KahanState
+from jaxopt_suite._stages.write import MasterState as MasterState
+from jaxopt_suite._stages.write import compensate_rounding as compensate_rounding
+from jaxopt_suite._stages.write import master_copy as master_copy
+from jaxopt_suite._stages.write import round_stochastically as round_stochastically

@@ -32,7 +32,7 @@ COMPOSITION = {"chain", "by_path", "frozen", "from_optax"}
 
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
 def test_everything_registered_is_exported(make):
-    homes = (jos, jos.transforms, jos.schedules)
+    homes = (jos, jos.transforms, jos.schedules, jos.precision)
     assert any(getattr(home, make.__name__, None) is make for home in homes), "add an export line"
 
 
@@ -98,7 +98,7 @@ HOUSE = [
     "_optimizer",
     "_algorithms",
 ]
-HOUSE += ["schedules", "_compositions", "transforms", "groups", "__init__"]
+HOUSE += ["schedules", "_compositions", "transforms", "precision", "groups", "__init__"]
 
 
 def test_arrows_go_one_way():
@@ -118,7 +118,7 @@ def test_no_optimizer_knows_about_trees():
 
 
 @pytest.mark.parametrize(
-    "module", [jos, jos.schedules, jos.state, jos.transforms, jos.groups], ids=lambda m: m.__name__
+    "module", [jos, jos.schedules, jos.state, jos.transforms, jos.precision, jos.groups], ids=lambda m: m.__name__
 )
 def test_a_public_module_shows_what_is_public(module):
     for name, value in vars(module).items():
@@ -129,7 +129,7 @@ def test_a_public_module_shows_what_is_public(module):
 
 
 def test_help_lists_what_a_module_has():
-    for module in (jos.schedules, jos.transforms):
+    for module in (jos.schedules, jos.transforms, jos.precision):
         text = pydoc.render_doc(module, renderer=pydoc.plaintext)
         for make in MADE:
             if getattr(module, make.__name__, None) is make:

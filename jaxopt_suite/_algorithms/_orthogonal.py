@@ -26,6 +26,7 @@ SENTENCES = {
 class MuonState(NamedTuple):
     m: jax.Array
     v: jax.Array  # of Adam's half; a lone zero for a matrix
+    nonnegative = ("v",)
 
 
 @transform(sentences=SENTENCES)

@@ -22,6 +22,7 @@ class AdaBeliefState(NamedTuple):
     m: jax.Array
     v: jax.Array
     vhat: jax.Array | None
+    nonnegative = ("v", "vhat")
 
 
 @transform(sentences=SENTENCES)

@@ -19,6 +19,7 @@ from jaxopt_suite.state._layout import state_class
 class AdadeltaState(NamedTuple):
     g2: jax.Array  # the paper's E[g^2]
     dx2: jax.Array  # the paper's E[dx^2]
+    nonnegative = ("g2", "dx2")
 
 
 @transform()

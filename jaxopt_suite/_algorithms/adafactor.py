@@ -31,6 +31,7 @@ class AdafactorState(NamedTuple):
     r: jax.Array  # (..., n) of a parameter (..., n, m); a lone zero for a vector
     c: jax.Array  # (..., m); a lone zero for a vector
     v: jax.Array  # of a vector; a lone zero for what is factored
+    nonnegative = ("r", "c", "v")
 
 
 @transform(sentences=SENTENCES)

@@ -18,6 +18,7 @@ from jaxopt_suite.state._layout import state_class
 @state_class
 class AdagradState(NamedTuple):
     a: jax.Array
+    nonnegative = ("a",)
 
 
 @transform()

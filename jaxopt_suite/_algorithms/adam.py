@@ -21,6 +21,7 @@ class AdamState(NamedTuple):
     v: jax.Array
     vhat: jax.Array | None
     weights = (("m", "v"), ("vhat",))
+    nonnegative = ("v", "vhat")
 
 
 @transform()

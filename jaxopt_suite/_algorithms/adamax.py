@@ -18,6 +18,7 @@ from jaxopt_suite.state._layout import state_class
 class AdamaxState(NamedTuple):
     m: jax.Array
     u: jax.Array
+    nonnegative = ("u",)
 
 
 @transform()

@@ -24,6 +24,8 @@ class CocobState(NamedTuple):
     bet: jax.Array  # how far the weight is from where it began
     reward: jax.Array
     legacy_weights = (("L", "G", "S", "bet", "reward"),)
+    nonnegative = ("L", "G", "reward")
+    holds_weights = ("L", "G", "S", "bet", "reward")
 
 
 @transform(sentences=SENTENCES)

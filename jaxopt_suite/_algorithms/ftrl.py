@@ -26,6 +26,8 @@ class FtrlState(NamedTuple):
     n: jax.Array
     z: jax.Array
     legacy_weights = (("n", "z"),)
+    nonnegative = ("n",)
+    holds_weights = ("n", "z")
 
 
 @transform(sentences=SENTENCES)

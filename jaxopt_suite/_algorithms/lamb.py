@@ -23,6 +23,7 @@ SENTENCES = {"exclude_from_layer_adaptation": "regexes (`re.search` on a path) w
 class LambState(NamedTuple):
     m: jax.Array
     v: jax.Array
+    nonnegative = ("v",)
 
 
 @transform(sentences=SENTENCES)

@@ -28,6 +28,7 @@ class NadamState(NamedTuple):
     product: jax.Array  # of all momenta so far, one number for the whole tree
     weights = (("m", "v"), ("product",))
     legacy_weights = (("product",), ("m",), ("v",))
+    nonnegative = ("v",)
 
 
 @transform(sentences=SENTENCES)

@@ -24,6 +24,7 @@ class NovoGradState(NamedTuple):
     v: jax.Array  # one number per parameter
     vhat: jax.Array | None
     weights = (("m",), ("v",), ("vhat",))
+    nonnegative = ("v", "vhat")
 
 
 @transform(sentences=SENTENCES)

@@ -18,6 +18,7 @@ from jaxopt_suite.state._layout import state_class
 @state_class
 class ProximalAdagradState(NamedTuple):
     accumulator: jax.Array
+    nonnegative = ("accumulator",)
 
 
 @transform()

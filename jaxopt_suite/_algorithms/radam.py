@@ -21,6 +21,7 @@ class RectifiedAdamState(NamedTuple):
     m: jax.Array
     v: jax.Array
     vhat: jax.Array | None
+    nonnegative = ("v", "vhat")
 
 
 @transform(sentences=SENTENCES)

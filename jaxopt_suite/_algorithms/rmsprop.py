@@ -24,6 +24,7 @@ class RMSpropState(NamedTuple):
     m: jax.Array | None
     a: jax.Array | None
     weights = (("v",), ("m",), ("a",))
+    nonnegative = ("v",)
 
 
 @transform(sentences=SENTENCES)

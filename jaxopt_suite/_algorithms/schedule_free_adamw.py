@@ -26,6 +26,8 @@ class ScheduleFreeState(NamedTuple):
     last_beta_1: jax.Array | None = None  # the one before
     lost: jax.Array | None = None  # what rounding took from a 16-bit `y`, from which `x` could not be found again
     weights = (("z", "v"), ("beta_1",), ("last_beta_1",))
+    nonnegative = ("v",)
+    holds_weights = ("z", "lost")
 
 
 @transform()

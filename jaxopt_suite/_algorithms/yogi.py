@@ -23,6 +23,7 @@ class YogiState(NamedTuple):
     v: jax.Array
     m: jax.Array | None  # None where beta_1 is 0
     legacy_weights = (("v", "m"),)
+    nonnegative = ("v",)
 
 
 @transform(sentences=SENTENCES)

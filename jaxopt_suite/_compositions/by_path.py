@@ -6,8 +6,8 @@ import dataclasses
 import difflib
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Unpack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Self, Unpack
 
 import jax.numpy as jnp
 
@@ -72,6 +72,9 @@ class Groups:
         """Each member, what it is called, and which leaves are its own."""
         for i, (key, line) in enumerate(zip(self.keys, self.lines, strict=True)):
             yield key, line, [j == i for j in found]
+
+    def each(self, change: Callable[[Line], Line]) -> Self:
+        return dataclasses.replace(self, lines=tuple(map(change, self.lines)))
 
     def init(self, params: Tree) -> States:
         found = self.check(trees.paths(params)) if trees.leaves(params) else []

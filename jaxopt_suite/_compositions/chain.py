@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from typing import Self, Unpack
 
 from jaxopt_suite._compositions.declare import check_member, compiles, composition
 from jaxopt_suite._frame.flow import Arrays, Flow, Result
@@ -38,6 +38,9 @@ class Row:
 
     def moving(self, paths: Sequence[str]) -> None:
         return None
+
+    def each(self, change: Callable[[Line], Line]) -> Self:
+        return dataclasses.replace(self, lines=tuple(map(change, self.lines)))
 
     def init(self, params: Tree) -> States:
         return {key: line.init(params) for key, line in zip(self.keys, self.lines, strict=True)}

@@ -48,6 +48,11 @@ def compiles(lines: Iterable[Line]) -> bool:
 
 def check_member(owner: str, place: str, tx: Any) -> None:
     if isinstance(tx, Transformation):
+        if tx.line.writer is not None:
+            raise ValueError(
+                f"{owner}: {place} writes 16-bit parameters ({tx.line.writer.key}), which must come last of all: put "
+                f"the wrapper of jos.precision around {owner} itself."
+            )
         return
     if isinstance(tx, optax.GradientTransformation):
         raise TypeError(f"{owner}: {place} is a plain transformation of Optax, without a recipe: use from_optax.")

@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
-from typing import Any, Literal, Protocol, Union, get_args, get_origin, overload
+from typing import Any, Literal, Protocol, Self, Union, get_args, get_origin, overload
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,9 @@ class Foreign:
 
     def moving(self, paths: Sequence[str]) -> None:
         return None
+
+    def each(self, change: Callable[[Line], Line]) -> Self:
+        raise TypeError(f"{self.name} of from_optax keeps its state as Optax does: nothing in it can be changed.")
 
     def init(self, params: Tree) -> States:
         with jax.numpy_dtype_promotion("standard"):

@@ -25,6 +25,7 @@ class Flow(Generic[Result]):
       then: what everything behind the line makes of the updates.
       hold: its result where a gate holds the gradients back, so that nothing behind runs.
       shares: whether arrays that are alike share one trace.
+      writes: whether an array of a 16-bit parameter comes as the value to write, in float32, not as the step to add.
     """
 
     owner: str
@@ -35,6 +36,7 @@ class Flow(Generic[Result]):
     then: Callable[[Arrays], Result]
     hold: Callable[[], Result]
     shares: bool = True
+    writes: bool = False
 
     def replace(self, **changes: object) -> "Flow[Any]":
         return dataclasses.replace(self, **changes)
@@ -55,12 +57,17 @@ class Flow(Generic[Result]):
         return trees.compute_dtype(*trees.leaves(self.params), *trees.leaves(self.grads))
 
     def updates(self, xs: Arrays) -> Tree:
-        """The tree of updates, each in the dtype of its gradient and its parameter together; zero if nothing moves."""
+        """The tree of updates, each in the dtype of its gradient and its parameter together; zero if nothing moves.
+
+        That of a 16-bit parameter that is written is float32: added to it, it gives what was to be written.
+        """
         out = []
         for g, w, x in zip(trees.leaves(self.grads), self.weights(), xs, strict=True):
             known = [a for a in (g, w) if a is not None]
             if not known:
                 out.append(None)
+            elif self.writes and trees.is_half(w):
+                out.append(jnp.zeros(w.shape, jnp.float32) if x is None else x - w.astype(jnp.float32))
             else:
                 out.append(_nothing(known) if x is None else x.astype(_promoted(known)))
         return trees.like(self.grads, out)
@@ -69,7 +76,11 @@ class Flow(Generic[Result]):
         """The tree of new parameters."""
         out = []
         for w, x in zip(self.weights(), xs, strict=True):
-            out.append(w if x is None or w is None else (w.astype(x.dtype) + x).astype(w.dtype))
+            if x is None or w is None:
+                out.append(w)
+            else:
+                written = self.writes and trees.is_half(w)
+                out.append((x if written else w.astype(x.dtype) + x).astype(w.dtype))
         return trees.like(self.params, out)
 
 

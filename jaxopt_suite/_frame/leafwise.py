@@ -17,6 +17,7 @@ import jax
 
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._recipe.words import Number
+from jaxopt_suite.state._codec import Storage
 from jaxopt_suite.state._layout import Layout, Slots
 
 
@@ -31,12 +32,14 @@ class Moment:
       step: `count` as an exact int32.
       extra: the further arguments of `update` that the rule asks for by `extra_args`, each this array's part of a
         tree like the parameters, or a scalar.
+      leaf: a number of the array's own, uint32, for a rule that is `random`; else None.
     """
 
     count: jax.Array
     learning_rate: jax.Array
     step: jax.Array
     extra: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    leaf: jax.Array | None = None
 
 
 Shared = dict[str, jax.Array]
@@ -59,7 +62,10 @@ class Rule:
       update_shared: their next values, `update_shared(scalars, xs, t) -> scalars`, before any array is updated.
       reads_all: whether `update_shared` reads the arrays `xs`, so that the rules before must have run.
       choose: the rule for one parameter, `choose(path, w)`, where it is not the same for all.
+      exact: the parameter as it stands, `exact(slots, w)`, where what is written of it is rounded.
       evaluate: the parameter to evaluate with, `evaluate(slots, w)`, where it is not `w`.
+      random: whether `update` draws random bits, and needs `t.leaf`.
+      storage: how its slots are stored, where it is not as they are.
       label: what `explain` calls it; the function that it is written in, where nothing else is declared.
       decay: the weight decay that `explain` shows, where it decays.
     """
@@ -75,13 +81,20 @@ class Rule:
     update_shared: Callable[[Shared, Sequence[jax.Array], Moment], Shared] | None = None
     reads_all: bool = False
     choose: Callable[[str, jax.Array], "Rule"] | None = None
+    exact: Callable[[Slots, jax.Array], jax.Array] | None = None
     evaluate: Callable[[Slots, jax.Array], jax.Array] | None = None
+    random: bool = False
+    storage: Storage | None = None
     label: str = ""
     decay: Number | None = None
 
     @property
     def layout(self) -> Layout:
-        return Layout(self.slots, self.init, self.shared, self.partial)
+        return Layout(self.slots, self.init, self.shared, self.partial, self.storage)
+
+    @property
+    def draws(self) -> bool:
+        return self.random or self.storage is not None
 
     def of(self, path: str, w: jax.Array) -> "Rule":
         """The rule for one parameter."""

@@ -12,18 +12,13 @@ import optax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow, Result, spread
 from jaxopt_suite._frame.members import Members
-from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage, at_step
+from jaxopt_suite._frame.rate import Rates
+from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage
 from jaxopt_suite._frame.walk import Walk, evaluated
+from jaxopt_suite._frame.writer import Writer
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import MEMBERS, OptimizerState, Slots, numbered
-
-_KINDS = {
-    "": "does not exist",
-    "learning_rate": "is a number that the state holds",
-    "schedule": "follows a schedule",
-    "array": "is an array",
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,7 +47,9 @@ class Line:
         """This line with further stages, each at its place, behind those that stand there already."""
         if stages and not self.moves:
             raise TypeError(f"{self.owner}: there is nothing to wrap in an optimizer that moves nothing.")
-        between = next((stage.key for stage in stages if stage.place >= Place.CLIP), None)
+        between = next((stage.key for stage in stages if Place.CLIP <= stage.place < Place.WRITE), None)
+        if self.writer and any(stage.place is Place.WRITE for stage in stages):
+            raise ValueError(f"{self.owner}: {self.writer.key} writes its 16-bit parameters already.")
         if between and self.holds_some:
             raise ValueError(
                 f"{self.owner}: {between} would act in micro-steps too, since a member holds back its own parameters "
@@ -73,8 +70,18 @@ class Line:
 
     @functools.cached_property
     def leafwise(self) -> list[tuple[str, LeafStage]]:
-        """The stages on one array at a time."""
-        return [(key, stage) for key, stage in self.keyed if isinstance(stage, LeafStage)]
+        """The stages on one array at a time, up to the one that writes."""
+        return [(k, stage) for k, stage in self.keyed if isinstance(stage, LeafStage) and stage.place < Place.WRITE]
+
+    @functools.cached_property
+    def writer(self) -> Writer | None:
+        """What writes 16-bit parameters; without it they are rounded as they come."""
+        key, stage = self.keyed[-1] if self.stages else ("", None)
+        return Writer(key, stage) if isinstance(stage, LeafStage) and stage.place is Place.WRITE else None
+
+    @functools.cached_property
+    def rates(self) -> Rates:
+        return Rates(self.learning_rate, self.decay)
 
     @functools.cached_property
     def holds(self) -> bool:
@@ -119,29 +126,19 @@ class Line:
             for path, w in zip(trees.paths(mine), trees.leaves(mine), strict=True):
                 trees.check_leaf(self.owner, "parameter", path, w)
         dtype = trees.compute_dtype(*trees.leaves(mine))
+        exact = mine if self.writer is None else self.writer.at_first(self.owner, mine)
+        seen = {key: mine if stage.place is Place.WRITE else exact for key, stage in self.keyed}
         kept = [(key, stage) for key, stage in self.keyed if stage.layout.slots is not None]
-        stages = {key: stage.init(self.owner, mine, dtype) for key, stage in kept}
+        stages = {key: stage.init(self.owner, seen[key], dtype) for key, stage in kept}
         if self.members is not None:
-            stages[MEMBERS] = self.members.init(params)
-        return OptimizerState(jnp.zeros((), jnp.int32), self._first_rate(dtype), stages)
+            stages[MEMBERS] = self.members.init(_among(params, moving, exact))
+        return OptimizerState(jnp.zeros((), jnp.int32), self.rates.first(dtype), stages)
 
     def unmatched(self, paths: Sequence[str], inside: bool = True) -> list[str]:
         """A sentence for each regex of the line, and `inside` of its members', that is found in none of the paths."""
         found = [sentence for _, stage in self.leafwise for sentence in stage.unmatched(paths)] if paths else []
         lines = () if self.members is None or not inside else self.members.lines
         return found + [sentence for line in lines for sentence in line.unmatched(paths)]
-
-    def _first_rate(self, dtype: jnp.dtype) -> dict[str, Tree]:
-        first = None if self.learning_rate is None else at_step(self.learning_rate, jnp.int32(0)).astype(dtype)
-        return self._record(first)
-
-    def _record(self, rate: jax.Array | None) -> dict[str, Tree]:
-        """What the state keeps of a rate: it rules where it was a Python number, and is a record elsewhere."""
-        if self.learning_rate is None:
-            return {}
-        if isinstance(self.learning_rate, float):
-            return {"learning_rate": rate}
-        return {"schedule": {"learning_rate": rate}} if callable(self.learning_rate) else {"array": rate}
 
     def run(
         self, grads: Tree, state: Tree, params: Tree | None, apply: bool, extra: Mapping[str, Tree], shares: bool = True
@@ -154,7 +151,8 @@ class Line:
         xs, moving = trees.leaves(grads), self.moving(grads)
         if params is not None:
             trees.check_aligned(self.owner, grads, params)
-        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares)
+        writes = self.writer is not None
+        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares, writes)
         part = flow if moving is None else flow.part(moving)
         trees.check_trees(self.owner, part.grads, part.params)
         finish = flow.applied if apply else flow.updates
@@ -190,18 +188,48 @@ class Line:
         return stage.admit(flow, state.stages.get(key), onward, held)
 
     def _step(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
-        """The stages on one array at a time, around the members where there are any."""
-        rate, record = self._rate(state, flow.dtype())
-        count = jnp.asarray(optax.safe_increment(state.count))
+        """The stages on one array at a time; where 16-bit parameters are written, all before it sees them exactly."""
+        if self.writer is None:
+            return self._move(flow, state)
+        key, stage = self.writer.key, self.writer.stage
+        if flow.params is None:
+            raise ValueError(f"{self.owner}: update needs the parameters: call update(grads, state, params).")
+
+        def write(steps: Arrays) -> tuple[Result, Slots]:
+            walk = Walk(flow.replace(xs=steps), self._counted(state), jnp.ones(()))
+            slots = walk.through([(key, stage)], state)
+            return flow.then(walk.xs), slots.get(key)
+
+        params = self._exact(state, flow.params)
+        grads = flow.grads if self.members is None else trees.widened(flow.grads)
+        inner = flow.replace(grads=grads, params=params, then=write, hold=lambda: (flow.hold(), state.stages.get(key)))
+        (result, slots), moved = self._move(inner, state)
+        return result, _with_slots(moved, {key: slots})
+
+    def _exact(self, state: OptimizerState, params: Tree) -> Tree:
+        """The parameters as they stand, where what is written of them is rounded."""
+        if self.writer is None:
+            return params
+        moving = self.moving(params)
+        mine = params if moving is None else trees.masked(params, moving)
+        return _among(params, moving, self.writer.exact(self.owner, state, mine))
+
+    def _counted(self, state: OptimizerState) -> jax.Array:
+        return jnp.asarray(optax.safe_increment(state.count))
+
+    def _move(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
+        """The stages before parameters are written, around the members where there are any."""
+        rate, record = self.rates.at(state, flow.dtype())
+        count = self._counted(state)
         walk = Walk(flow, count, rate)
         before = [stage for stage in self.leafwise if self.members is None or stage[1].place < Place.RULE]
-        moved = _with_slots(OptimizerState(count, record, state.stages), _run(walk, before, state))
+        moved = _with_slots(OptimizerState(count, record, state.stages), walk.through(before, state))
         if self.members is None:
             return flow.then(walk.xs), moved
 
         def behind(steps: Arrays) -> tuple[Result, OptimizerState]:
             walk.xs = steps
-            slots = _run(walk, self.leafwise[len(before) :], state)
+            slots = walk.through(self.leafwise[len(before) :], state)
             return flow.then(walk.xs), _with_slots(moved, slots)
 
         def held() -> tuple[Result, OptimizerState]:
@@ -210,20 +238,6 @@ class Line:
         inner = flow.replace(xs=walk.xs, then=behind, hold=held)
         (result, moved), members = self.members.advance(inner, state.stages[MEMBERS])
         return result, _with_slots(moved, {MEMBERS: members})
-
-    def _rate(self, state: OptimizerState, dtype: jnp.dtype) -> tuple[jax.Array, dict[str, Tree]]:
-        """The rate of this step, and what the state keeps of it."""
-        if self.learning_rate is None:
-            return jnp.ones((), dtype), state.rate
-        held = state.rate.get("learning_rate")
-        held = None if held is None else jnp.asarray(held)  # a number, where optax.tree.set put one
-        rate = at_step(self.learning_rate, state.count).astype(dtype) if held is None else held
-        if self.decay is not None:
-            decay = at_step(self.decay, state.count).astype(dtype)
-            rate = rate / (1 + decay * state.count.astype(dtype))
-        if held is not None:
-            return rate, state.rate
-        return rate, self._record(rate.astype(jax.tree.leaves(state.rate)[0].dtype))
 
     def check_state(self, state: Tree) -> None:
         """Refuses what init did not make, the state of another optimizer, and one whose rate is of another kind."""
@@ -242,12 +256,7 @@ class Line:
                 f"{self.owner}: the state is of another composition: it has the members "
                 f"{sorted(state.stages[MEMBERS])}, they must be {sorted(members)}."
             )
-        if [*state.rate] != [*self._record(None)]:
-            have, want = (_KINDS[next(iter(rate), "")] for rate in (state.rate, self._record(None)))
-            raise ValueError(
-                f"{self.owner}: the state is of an optimizer whose learning rate {have}; here it {want}. "
-                "Make a new state with init."
-            )
+        self.rates.check(self.owner, state)
 
     def loss_scale(self, state: Tree) -> Scalar:
         """What the loss has to be multiplied by; a dynamic scale is in the state."""
@@ -264,29 +273,27 @@ class Line:
     def average(self, state: Tree, params: Tree) -> Tree | None:
         """The parameters to evaluate with: the last average of the line, None where there is none."""
         self.check_state(state)
+        average = self._average(state, self._exact(state, params))
+        return None if average is None else trees.cast_like(average, params)
+
+    def _average(self, state: OptimizerState, params: Tree) -> Tree | None:
         moving = self.moving(params)
         mine = params if moving is None else trees.masked(params, moving)
         dtype = trees.compute_dtype(*trees.leaves(mine))
         for key, stage in reversed(self.leafwise):
             rule = stage.rule(state.count, dtype)
             if rule.evaluate is not None:
-                average = evaluated(rule, state.stages[key], mine, self.owner)
-                keep = moving or [True] * len(trees.leaves(params))
-                return trees.like(params, spread(trees.leaves(average), keep, trees.leaves(params)))
+                return _among(params, moving, evaluated(rule, state.stages[key], mine, self.owner))
         return None if self.members is None else self.members.average(state.stages[MEMBERS], params)
+
+
+def _among(params: Tree, moving: Sequence[bool] | None, mine: Tree) -> Tree:
+    """The tree of all parameters, with `mine` in the place of those that move."""
+    if moving is None:
+        return mine
+    return trees.like(params, spread(trees.leaves(mine), moving, trees.leaves(params)))
 
 
 def _with_slots(state: OptimizerState, slots: Mapping[str, Slots]) -> OptimizerState:
     kept = {key: slot for key, slot in slots.items() if slot is not None}
     return state._replace(stages={**state.stages, **kept}) if kept else state
-
-
-def _run(walk: Walk, stages: Sequence[tuple[str, LeafStage]], state: OptimizerState) -> dict[str, Slots]:
-    """Takes the arrays of a walk through some stages: their slots afterwards."""
-    if not stages:
-        return {}
-    slots = walk.run(
-        lambda dtype: [stage.rule(state.count, dtype) for _, stage in stages],
-        [state.stages.get(key) for key, _ in stages],
-    )
-    return {key: slot for (key, _), slot in zip(stages, slots, strict=True)}

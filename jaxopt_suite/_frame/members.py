@@ -1,6 +1,6 @@
 """What a composition has in the place of a rule: other transformations, or one of Optax's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from jaxopt_suite._frame.flow import Flow, Result
@@ -61,6 +61,10 @@ class Members(Protocol):
 
     @property
     def extra_args(self) -> bool: ...
+
+    def each(self, change: Callable[[Any], Any]) -> "Members":
+        """The same of other lines, where it is made of lines."""
+        ...
 
     def moving(self, paths: Sequence[str]) -> list[bool] | None:
         """Which parameters move at all; None where all do."""

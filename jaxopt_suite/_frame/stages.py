@@ -20,6 +20,7 @@ from jaxopt_suite._recipe.check import Config, show
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._codec import Storage
 from jaxopt_suite.state._layout import Layout, Slots, SlotTable, first_slots
 
 Result = TypeVar("Result")
@@ -31,7 +32,7 @@ Verdict = tuple[jax.Array, Callable[[], tuple[Arrays, Slots]], Callable[[], Slot
 class Place(enum.IntEnum):
     """Where a stage stands: the way of a gradient, one direction, no way back.
 
-    gradient -> unscale -> aggregate -> finite check -> accumulate -> clip -> decay, rule, rate -> average -> update
+    gradient -> unscale -> aggregate -> finite check -> accumulate -> clip -> decay, rule, rate -> average -> write
     """
 
     UNSCALE = 0
@@ -41,6 +42,7 @@ class Place(enum.IntEnum):
     CLIP = 4
     RULE = 5
     AVERAGE = 6
+    WRITE = 7
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -127,6 +129,7 @@ class LeafStage(Stage):
       numbers: those of them that are numbers, and may be schedules.
       patterns: those that are regexes of paths.
       alone: whether it is all of a primitive, which emits a positive direction.
+      storage: how its slots are stored, where it is not as they are.
     """
 
     build: Callable[..., Rule]
@@ -134,13 +137,14 @@ class LeafStage(Stage):
     numbers: frozenset[str]
     patterns: frozenset[str] = frozenset()
     alone: bool = False
+    storage: Storage | None = None
     prototype: Rule = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         """Built once with a number in the place of each schedule: a combination that it refuses is refused now."""
         stand_in = np.float32(0.5)
         known = {n: stand_in if callable(v) and n in self.numbers else v for n, v in self.arguments.items()}
-        object.__setattr__(self, "prototype", self.build(**known))
+        object.__setattr__(self, "prototype", self._stored(self.build(**known)))
 
     def unmatched(self, paths: Sequence[str]) -> list[str]:
         """A sentence for each regex that is found in none of the paths."""
@@ -164,8 +168,13 @@ class LeafStage(Stage):
         """The rule at step `count`: schedules are resolved, arrays have the precision `dtype`."""
         variable = {n: v for n, v in self.arguments.items() if n in self.numbers and not _is_constant(v)}
         resolved = {name: at_step(value, count).astype(dtype) for name, value in variable.items()}
-        rule = self.build(**{**self.arguments, **resolved}) if resolved else self.prototype
+        rule = self._stored(self.build(**{**self.arguments, **resolved})) if resolved else self.prototype
         return map_rule(_as_direction, rule) if self.alone else rule
+
+    def _stored(self, rule: Rule) -> Rule:
+        if self.storage is None:
+            return rule
+        return map_rule(lambda one: dataclasses.replace(one, storage=self.storage), rule)
 
 
 AnyStage = TreeStage | Gate | LeafStage

@@ -12,8 +12,11 @@ import jax.numpy as jnp
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule
+from jaxopt_suite._frame.stages import LeafStage
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import Slots, SlotTable
+from jaxopt_suite.state._codec import Dither, decode, encode, is_blocks
+from jaxopt_suite.state._layout import OptimizerState, Slots, SlotTable
+from jaxopt_suite.state._random import leaf_number
 
 
 class Walk:
@@ -25,6 +28,14 @@ class Walk:
         self.ws = [None if w is None else jnp.asarray(w) for w in flow.weights()]
         self.dtypes = [trees.compute_dtype(x, w) for x, w in zip(self.xs, self.ws, strict=True)]
         self._traced: dict[Any, Callable] = {}
+
+    def through(self, stages: Sequence[tuple[str, LeafStage]], state: OptimizerState) -> dict[str, Slots]:
+        """Takes every array through some stages of a line: their slots afterwards."""
+        if not stages:
+            return {}
+        before = [state.stages.get(key) for key, _ in stages]
+        after = self.run(lambda dtype: [stage.rule(state.count, dtype) for _, stage in stages], before)
+        return {key: slots for (key, _), slots in zip(stages, after, strict=True)}
 
     def run(self, rules_in: Callable[[jnp.dtype], Sequence[Rule]], slots: Sequence[Slots]) -> list[Slots]:
         """Takes every array through the rules, built for each precision; gives their slots, and leaves `xs`."""
@@ -61,12 +72,12 @@ class Walk:
         table.shared = {name: value.astype(dtype) for name, value in new.items()}
 
     def _moment(self, dtype: jnp.dtype) -> Moment:
-        return Moment(self.step.astype(dtype), self.learning_rate.astype(dtype), self.step, {})
+        return Moment(self.step.astype(dtype), self.learning_rate.astype(dtype), self.step)
 
     def _walk(self, chains: Mapping[jnp.dtype, Sequence[Rule]], tables: Sequence[SlotTable]) -> None:
         first = next(iter(chains.values()))
-        chooses = any(rule.choose for rule in first)
-        names = trees.paths(self.flow.grads) if chooses else []
+        chooses, draws = any(rule.choose for rule in first), any(rule.draws for rule in first)
+        names = trees.paths(self.flow.grads) if chooses or draws else []
         extra = {name: self._parts(name) for rule in first for name in rule.extra_args}
         moments = {c: self._moment(c) for c in chains}
         for i, x in enumerate(self.xs):
@@ -75,7 +86,8 @@ class Walk:
             c, w = self.dtypes[i], self.ws[i]
             chain = tuple(rule.of(names[i], x if w is None else w) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
-            t = dataclasses.replace(moments[c], extra={n: jnp.asarray(parts[i], c) for n, parts in extra.items()})
+            mine = {n: jnp.asarray(parts[i], c) for n, parts in extra.items()}
+            t = dataclasses.replace(moments[c], extra=mine, leaf=leaf_number(names[i]) if draws else None)
             try:
                 moved, rows = self._trace(chain, c)(x, rows, w, t)
             except (AttributeError, TypeError, ValueError):  # a state that does not fit often fails inside of a rule
@@ -117,20 +129,40 @@ def _update_array(
     x, w = x.astype(dtype), None if w is None else w.astype(dtype)
     after = []
     for rule, row in zip(chain, rows, strict=True):
-        x, new = rule.update(x, jax.tree.map(lambda s: s.astype(dtype), row), w, t)
-        after.append(jax.tree.map(lambda s, old: s.astype(old.dtype), new, row))
+        x, new = rule.update(x, _decoded(row, dtype), w, t)
+        after.append(jax.tree.map(functools.partial(encode, dither=_dither(rule, t)), new, row))
     return x, after
+
+
+def _decoded(row: Slots, dtype: jnp.dtype) -> Slots:
+    return jax.tree.map(functools.partial(decode, dtype=dtype), row, is_leaf=is_blocks)
+
+
+def _dither(rule: Rule, t: Moment) -> Dither | None:
+    """What the rule's slots are rounded by."""
+    if rule.storage is None or rule.slots is None or t.leaf is None:
+        return None
+    return Dither(rule.storage.seed, rule.slots.__name__, t.leaf, t.step)
 
 
 def evaluated(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:
     """The parameters to evaluate with, by a rule's `evaluate`."""
+    return _by_array(rule, slots, params, owner, lambda rule: rule.evaluate)
+
+
+def exact(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:
+    """The parameters as they stand, by a rule's `exact`, in the precision that they are worked on in."""
+    return _by_array(rule, slots, params, owner, lambda rule: rule.exact)
+
+
+def _by_array(rule: Rule, slots: Slots, params: Tree, owner: str, reads: Callable[[Rule], Callable | None]) -> Tree:
     paths = trees.paths(params)
     table, out = SlotTable(owner, paths, rule.layout, slots), []
     for i, (path, w) in enumerate(zip(paths, trees.leaves(params), strict=True)):
-        if w is None:
-            out.append(None)
-            continue
-        evaluate = rule.of(path, w).evaluate
-        wide = w.astype(trees.compute_dtype(w))
-        out.append(w if evaluate is None else evaluate(table.row(i), wide).astype(w.dtype))
+        read = None if w is None else reads(rule.of(path, w))
+        if w is None or read is None:
+            out.append(w)
+        else:
+            dtype = trees.compute_dtype(w)
+            out.append(read(_decoded(table.row(i), dtype), w.astype(dtype)))
     return trees.like(params, out)

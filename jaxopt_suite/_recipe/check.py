@@ -57,6 +57,13 @@ def is_array(value: Value) -> bool:
     return isinstance(value, (jax.Array, np.ndarray))
 
 
+def is_dtype(value: Value) -> bool:
+    """Whether it is a dtype, or one of the types that numpy and jax.numpy have for each."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        return True
+    return callable(value) and isinstance(getattr(value, "dtype", None), np.dtype)
+
+
 def plain(value: Value) -> Value:
     """Numpy's scalars as Python's: an array of numpy could be changed in place after it was checked."""
     return value.item() if isinstance(value, (np.generic, np.ndarray)) and value.shape == () else value
@@ -188,6 +195,10 @@ def _text(value: Value, word: Word, refuse: Refuse) -> str:
     return value
 
 
+def _choice(value: Value, word: Word, refuse: Refuse) -> str:
+    return _text(jnp.dtype(value).name if is_dtype(value) else value, word, refuse)
+
+
 def _function(value: Value, word: Word, refuse: Refuse) -> Callable:
     if not callable(value) or not takes_one_argument(value):
         raise refuse(TypeError)
@@ -248,7 +259,7 @@ _KINDS: dict[str, Callable[[Value, Word, Refuse], Value]] = {
     "constant": _number,
     "integer": _integer,
     "flag": _flag,
-    "choice": _text,
+    "choice": _choice,
     "text": _text,
     "function": _function,
     "axis": _axis,

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, Union, get_args, get_origin, get_type_hints
 
 import jax.numpy as jnp
-import numpy as np
 
-from jaxopt_suite._recipe.check import DEPTH, LONGEST, Config, Value, Word, check, plain, show
+from jaxopt_suite._recipe.check import DEPTH, LONGEST, Config, Value, Word, check, is_dtype, plain, show
 from jaxopt_suite._recipe.others import hint
 from jaxopt_suite._recipe.recipe import Factory as Factory
 from jaxopt_suite._recipe.recipe import Recipe, ShapingDefault, as_number, spread
@@ -167,6 +166,9 @@ def _checked(
     for name, value in arguments.items():
         if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:  # keywords have no order
             value = {key: value[key] for key in sorted(value)}
+            if words[name].kind != "any":
+                checked[name] = {key: check(owner, key, item, words[name]) for key, item in value.items()}
+                continue
         if words[name].kind == "any":
             checked[name] = _canonical(owner, name, value)
         elif value is None and signature.parameters[name].default is None:
@@ -185,7 +187,7 @@ def _canonical(owner: str, name: str, value: Value, depth: int = 0) -> Value:
     if isinstance(value, Mapping):
         canonical = functools.partial(_canonical, owner, name, depth=depth + 1)
         return {canonical(key): canonical(item) for key, item in value.items()}
-    if _is_dtype(value):
+    if is_dtype(value):
         return jnp.dtype(value).name
     value = plain(value)
     if isinstance(value, float) and value != value:
@@ -195,13 +197,6 @@ def _canonical(owner: str, name: str, value: Value, depth: int = 0) -> Value:
     if isinstance(value, int) and abs(value) >= 2**63:
         raise ValueError(f"{owner}: {name} must fit into 64 bits, got {show(value)}.")
     return value
-
-
-def _is_dtype(value: Value) -> bool:
-    """Whether it is a dtype, or one of the types that numpy and jax.numpy have for each."""
-    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return True
-    return callable(value) and isinstance(getattr(value, "dtype", None), np.dtype)
 
 
 def _complete_docstring(make: Value, sentences: Mapping[str, str]) -> None:

@@ -43,6 +43,7 @@ Axis = Annotated[str | Sequence[str], Word("axis", "the name of a mapped axis, o
 Patterns = Annotated[str | Sequence[str], Word("patterns", "a regular expression or a list of them")]
 Floats = Annotated[Sequence[float], Word("numbers", "a list of finite numbers")]
 Function = Annotated[Callable[[Value], Value], Word("function", "a function of one number")]
+PowerOfTwo = Annotated[int, Word("integer", "a power of two >= 2", lambda x: x >= 2 and x & (x - 1) == 0)]
 Text = Annotated[str, Word("text", "a string of at most 1000 characters", lambda x: len(x) <= 1000)]
 
 SENTENCES: Mapping[str, str] = {

@@ -18,6 +18,7 @@ from jaxopt_suite._frame.stages import LeafStage, Place
 from jaxopt_suite._recipe.recipe import has_recipe
 from jaxopt_suite._recipe.words import Number
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._codec import kind_of
 from jaxopt_suite.state._layout import Layout, described, slot_names
 
 
@@ -108,7 +109,8 @@ class Accounts:
         names = slot_names({key: stage.layout.fields for key, stage in line.keyed})
         for key, stage in line.front:
             self._slots(key, names, stage.layout, [stage.layout] * len(paths), paths, leaves, dtype)
-        for key, stage in line.leafwise:
+        written = [] if line.writer is None else [(line.writer.key, line.writer.stage)]
+        for key, stage in [*line.leafwise, *written]:
             rule = stage.rule(jnp.int32(0), dtype)
             chosen = [rule.of(path, w) for path, w in zip(paths, leaves, strict=True)]
             self._slots(key, names, rule.layout, [one.layout for one in chosen], paths, leaves, dtype)
@@ -149,10 +151,11 @@ class Accounts:
         self.shared_bytes += sum(4 if isinstance(value, int) else dtype.itemsize for value in layout.shared.values())
         asked: dict[Any, list[Slot]] = {}
         for path, w, own in zip(paths, leaves, layouts, strict=True):
-            alike = (own.init, w.shape, w.dtype)
+            excluded = own.storage is not None and own.storage.excludes(path)
+            alike = (own.init, w.shape, w.dtype, excluded)
             if alike not in asked:
-                slots = described(own, w).items()
-                asked[alike] = [Slot(names[key, field], str(x.dtype), trees.nbytes(x)) for field, x in slots]
+                slots = described(own, path, w).items()
+                asked[alike] = [Slot(names[key, field], kind_of(x), trees.nbytes(x)) for field, x in slots]
             self.rows[path].slots += asked[alike]
 
     def _rules(self, line: Line, stage: LeafStage, rule: Rule, chosen: Sequence[Rule], paths: Sequence[str]) -> None:

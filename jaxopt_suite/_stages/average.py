@@ -29,6 +29,7 @@ class EmaState(NamedTuple):
 
     average: jax.Array
     weights_rank = 0
+    holds_weights = ("average",)
 
 
 @transform(Place.AVERAGE)
@@ -64,6 +65,7 @@ class AverageState(NamedTuple):
 
     average: jax.Array
     weights_rank = 0
+    holds_weights = ("average",)
 
 
 @transform(Place.AVERAGE, sentences=SENTENCES)

@@ -25,6 +25,7 @@ class LookaheadState(NamedTuple):
 
     slow: jax.Array
     weights_rank = 0
+    holds_weights = ("slow",)
 
 
 @transform(Place.AVERAGE, sentences=SENTENCES)

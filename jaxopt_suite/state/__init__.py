@@ -16,6 +16,7 @@ from jaxopt_suite.state._edit import set_learning_rate as set_learning_rate
 from jaxopt_suite.state._edit import set_slot as set_slot
 from jaxopt_suite.state._edit import slot_names as slot_names
 from jaxopt_suite.state._edit import variables as variables
+from jaxopt_suite.state._layout import Coded as Coded
 from jaxopt_suite.state._layout import OptimizerState as OptimizerState
 from jaxopt_suite.state._weights import get_weights as get_weights
 from jaxopt_suite.state._weights import load_own_variables as load_own_variables

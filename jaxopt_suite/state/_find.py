@@ -10,7 +10,7 @@ import jax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import MEMBERS, OptimizerState, group_key, slot_names
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, group_key, opened, slot_names, values, with_values
 
 
 class Found:
@@ -33,24 +33,25 @@ class Found:
 
     @property
     def slots(self) -> dict[str, Tree]:
-        """The tree of each slot, by the slot's name."""
-        return {name: getattr(self.state.stages[key], field) for name, (key, field) in self._places().items()}
+        """The tree of each slot, by the slot's name: its numbers, however they are stored."""
+        numbers = {key: values(stage) for key, stage in self.state.stages.items() if key != MEMBERS}
+        return {name: getattr(numbers[key], field) for name, (key, field) in self._places().items()}
 
     def with_slots(self, changed: Mapping[str, Tree]) -> OptimizerState:
         stages = dict(self.state.stages)
         for name, (key, field) in self._places().items():
             if name in changed:
-                stages[key] = stages[key]._replace(**{field: changed[name]})
+                stages[key] = with_values(stages[key], {field: changed[name]})
         return self.state._replace(stages=stages)
 
     def stage_slots(self) -> Iterator[tuple[Any, dict[str, str]]]:
         """Each stage, and the names of its slots by field."""
         places = self._places()
         for key in sorted(self.state.stages.keys() - {MEMBERS}):
-            yield self.state.stages[key], {field: name for name, (at, field) in places.items() if at == key}
+            yield opened(self.state.stages[key])[0], {field: name for name, (at, field) in places.items() if at == key}
 
     def _places(self) -> dict[str, tuple[str, str]]:
-        stages = {key: stage for key, stage in self.state.stages.items() if key != MEMBERS}
+        stages = {key: opened(stage)[0] for key, stage in self.state.stages.items() if key != MEMBERS}
         names = slot_names({key: stage._fields for key, stage in stages.items()})
         return {name: (key, f) for (key, f), name in names.items() if getattr(stages[key], f) is not None}
 

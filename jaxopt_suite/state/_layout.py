@@ -2,14 +2,16 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._codec import Storage, decode, encode, is_blocks, joined
 
 T = TypeVar("T")
 
@@ -43,6 +45,22 @@ class OptimizerState(NamedTuple):
 OptimizerState.__module__ = "jaxopt_suite.state"  # the name that pickles know
 
 
+class Coded(NamedTuple):
+    """The slots of a stage of which some are stored as 8-bit codes.
+
+    Attributes:
+      slots: the stage's own NamedTuple, with codes in the place of those arrays.
+      scales: a tree like the parameters for each of them, `"m_scale"` for `m`: a scale for each block of the last
+        axis, and a lone zero where an array is not coded.
+    """
+
+    slots: Any
+    scales: dict[str, Any]
+
+
+Coded.__module__ = "jaxopt_suite.state"
+
+
 class Layout(NamedTuple):
     """What a stage keeps.
 
@@ -51,12 +69,19 @@ class Layout(NamedTuple):
       init: the slots of one array.
       shared: names and first values of the slots that are one scalar for the whole tree; an integer is int32.
       partial: names of the slots that only some parameters have; beside them they are a lone zero.
+      storage: how slots are stored, where it is not as they are.
     """
 
     slots: type | None
     init: Callable[[Any], Slots]
     shared: Mapping[str, float]
     partial: tuple[str, ...] = ()
+    storage: Storage | None = None
+
+    @property
+    def coded(self) -> list[str]:
+        """The slots that are stored as codes."""
+        return [] if self.storage is None else self.storage.coded
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -66,6 +91,15 @@ class Layout(NamedTuple):
         """The slots of one array as shapes; None for those that do not exist, or are shared."""
         row = jax.eval_shape(self.init, jax.ShapeDtypeStruct(w.shape, trees.compute_dtype(w)))
         return row if row is None else row._replace(**dict.fromkeys(self.shared))
+
+    def stored(self, path: str, row: Slots) -> dict[str, Any]:
+        """The slots of the parameter at `path` by name, as they are stored."""
+        slots = {} if row is None else row._replace(**dict.fromkeys(self.shared))._asdict()
+        slots = {name: x for name, x in slots.items() if x is not None}
+        if self.storage is None:
+            return slots
+        signed = {name: name not in getattr(self.slots, "nonnegative", ()) for name in slots}
+        return {name: self.storage.first(name, path, x, signed[name]) for name, x in slots.items()}
 
 
 def numbered(names: Sequence[str]) -> list[str]:
@@ -100,38 +134,80 @@ def first_slots(
         return None
     pairs = zip(trees.paths(params), trees.leaves(params), strict=True)
     rows = [None if w is None else _first_row(owner, path, layout_of(path, w), w) for path, w in pairs]
-    known = [row for row in rows if row is not None]
-    known = known or [layout.row(jax.ShapeDtypeStruct((), jnp.float32))]  # no parameters at all
-    fields = {}
-    for index, name in enumerate(layout.slots._fields):
-        if name in layout.shared:
-            value = layout.shared[name]
-            fields[name] = jnp.array(value, jnp.int32 if isinstance(value, int) else dtype)
-        elif all(row[index] is None for row in known):
-            fields[name] = None
-        else:
-            column = [None if row is None else _or_zero(row[index]) for row in rows]
-            fields[name] = trees.like(params, column)
-    return layout.slots(**fields)
+    known: list[Mapping[str, Any]] = [row for row in rows if row is not None]
+    if not known:  # no parameters at all
+        known = [
+            {**dict.fromkeys(layout.partial), **layout.stored("", layout.row(jax.ShapeDtypeStruct((), jnp.float32)))}
+        ]
+    shared = {name: jnp.array(x, jnp.int32 if isinstance(x, int) else dtype) for name, x in layout.shared.items()}
+    kept = [name for name in layout.fields if name not in shared and any(name in row for row in known)]
+    columns = {name: [None if row is None else row.get(name, np.float32(0)) for row in rows] for name in kept}
+    slots = layout.slots(**{**dict.fromkeys(layout.fields), **shared, **dict.fromkeys(kept, params)})
+    scales = {_scale_of(name): params for name in layout.coded}
+    return _with_columns(Coded(slots, scales) if scales else slots, columns)
 
 
-def _or_zero(x: jax.Array | None) -> jax.Array:
-    return jnp.zeros((), jnp.float32) if x is None else x
-
-
-def _first_row(owner: str, path: str, layout: Layout, w: Any) -> Slots:
+def _first_row(owner: str, path: str, layout: Layout, w: Any) -> dict[str, Any]:
     """The first slots of one array. None shares a buffer with the parameter or another: a step may be given both."""
     only_shape, dtype = isinstance(w, jax.ShapeDtypeStruct), trees.compute_dtype(w)
     start = jax.ShapeDtypeStruct(w.shape, dtype) if only_shape else jnp.asarray(w, dtype)
     row = layout.init(start)
     if only_shape and any(x is start for x in row or ()):
         raise TypeError(f"{owner}: a slot starts from the parameter at {path!r}: init needs the array, got its shape.")
-    return trees.apart(row, [start])
+    return layout.stored(path, trees.apart(row, [start]))
 
 
-def described(layout: Layout, w: jax.ShapeDtypeStruct) -> dict[str, Any]:
-    """The slots of one array by name, as shapes."""
-    return {} if layout.slots is None else {name: x for name, x in layout.row(w)._asdict().items() if x is not None}
+def described(layout: Layout, path: str, w: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    """The slots of the parameter at `path` by name, as the shapes that are stored."""
+    return jax.eval_shape(lambda: layout.stored(path, layout.init(jnp.zeros(w.shape, trees.compute_dtype(w)))))
+
+
+def opened(stage: Slots) -> tuple[Slots, dict[str, Tree]]:
+    """The NamedTuple of a stage, and the scales of its codes."""
+    return (stage.slots, stage.scales) if isinstance(stage, Coded) else (stage, {})
+
+
+def values(stage: Slots) -> Slots:
+    """The slots of a stage as numbers, whatever they are stored as."""
+    slots, scales = opened(stage)
+    coded = [name for name in slots._fields if _scale_of(name) in scales]
+    columns = _columns(stage, coded)
+    return slots._replace(**{n: trees.like(getattr(slots, n), map(decode, column)) for n, column in columns.items()})
+
+
+def with_values(stage: Slots, changed: Mapping[str, Tree]) -> Slots:
+    """The stage with other numbers in some slots, stored as they were, rounded to the nearest."""
+    pairs = {name: zip(trees.leaves(changed[name]), old, strict=True) for name, old in _columns(stage, changed).items()}
+    return _with_columns(stage, {name: [encode(x, old, None) for x, old in column] for name, column in pairs.items()})
+
+
+def _columns(stage: Slots, names: Iterable[str]) -> dict[str, list[Any]]:
+    """What is stored in some slots, array by array."""
+    slots, scales = opened(stage)
+    columns = {name: trees.leaves(getattr(slots, name)) for name in names}
+    for name in [name for name in columns if _scale_of(name) in scales]:
+        columns[name] = list(map(joined, columns[name], trees.leaves(scales[_scale_of(name)])))
+    return columns
+
+
+def _with_columns(stage: Slots, columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any] | None = None) -> Slots:
+    """The stage with other arrays in some slots, as they lie in a state."""
+    slots, scales = opened(stage)
+    codes = {name: [x.codes if is_blocks(x) else x for x in column] for name, column in columns.items()}
+    slots = slots._replace(**(shared or {}), **{name: trees.like(getattr(slots, name), codes[name]) for name in codes})
+    if not scales:
+        return slots
+    beside = {_scale_of(name): column for name, column in columns.items() if _scale_of(name) in scales}
+    new = {name: trees.like(scales[name], map(_scale, column)) for name, column in beside.items()}
+    return Coded(slots, {**scales, **new})
+
+
+def _scale_of(name: str) -> str:
+    return f"{name}_scale"
+
+
+def _scale(x: Any) -> Any:
+    return None if x is None else x.scale if is_blocks(x) else jnp.zeros((), jnp.bfloat16)
 
 
 class SlotTable:
@@ -140,10 +216,10 @@ class SlotTable:
     def __init__(self, owner: str, paths: Sequence[str], layout: Layout, slots: Slots):
         self.owner, self.paths, self.layout, self.slots = owner, paths, layout, slots
         _check_kind(owner, layout, slots)
-        fields = {} if slots is None else slots._asdict()
+        fields = {} if slots is None else opened(slots)[0]._asdict()
         self.shared = {name: fields[name] for name in layout.shared}
-        kept = {name: tree for name, tree in fields.items() if name not in layout.shared and tree is not None}
-        self.columns = {name: trees.leaves(tree) for name, tree in kept.items()}
+        kept = [name for name, tree in fields.items() if name not in layout.shared and tree is not None]
+        self.columns = _columns(slots, kept)
         for name, column in self.columns.items():
             if len(column) != len(paths):
                 raise ValueError(
@@ -155,7 +231,8 @@ class SlotTable:
         """The slots of array `i`."""
         if self.slots is None:
             return None
-        return self.slots._replace(**self.shared, **{name: column[i] for name, column in self.columns.items()})
+        row = {name: column[i] for name, column in self.columns.items()}
+        return opened(self.slots)[0]._replace(**self.shared, **row)
 
     def write(self, i: int, row: Slots) -> None:
         self.check(i, row)
@@ -180,8 +257,7 @@ class SlotTable:
 
     def with_values(self, shared: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> Slots:
         """The slots, as they lie in a state, with other values."""
-        lying = {name: trees.like(getattr(self.slots, name), column) for name, column in columns.items()}
-        return self.slots._replace(**shared, **lying)
+        return _with_columns(self.slots, columns, shared)
 
     def packed(self) -> Slots:
         """The slots again, as they lie in a state."""
@@ -190,15 +266,19 @@ class SlotTable:
 
 def _check_kind(owner: str, layout: Layout, slots: Slots) -> None:
     """Refuses the slots of another rule or setting; a class that a notebook has defined anew is the same."""
-    want, have = layout.slots or type(None), type(slots)
+    bare, scales = opened(slots)
+    want, have = layout.slots or type(None), type(bare)
     if (want.__name__, getattr(want, "_fields", ())) != (have.__name__, getattr(have, "_fields", ())):
         raise ValueError(
             f"{owner}: the state is of another optimizer: got a {have.__name__}, it must be a {want.__name__}."
         )
     if slots is None:
         return
+    if {*scales} != {*map(_scale_of, layout.coded)}:
+        have, must = (sorted(names) or "none" for names in (scales, map(_scale_of, layout.coded)))
+        raise ValueError(f"{owner}: the state is stored otherwise: it has the scales {have}, they must be {must}.")
     row = layout.row(jax.ShapeDtypeStruct((), jnp.float32))
-    for name in set(slots._fields) - {*layout.shared, *layout.partial}:
-        if (getattr(row, name) is None) != (getattr(slots, name) is None):
-            has, must = ("has no", "must have one") if getattr(slots, name) is None else ("has a", "must have none")
+    for name in set(bare._fields) - {*layout.shared, *layout.partial}:
+        if (getattr(row, name) is None) != (getattr(bare, name) is None):
+            has, must = ("has no", "must have one") if getattr(bare, name) is None else ("has a", "must have none")
             raise ValueError(f"{owner}: the state is of another setting: it {has} slot {name!r}, and {must}.")

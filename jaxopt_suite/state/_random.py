@@ -1,0 +1,58 @@
+"""Random bits that depend on nothing but a seed, a leaf, a step and an index: a hash, computed where they are used."""
+
+import functools
+import zlib
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def leaf_number(path: str) -> jax.Array:
+    """A number of a leaf's own."""
+    return jnp.uint32(zlib.crc32(path.encode()))
+
+
+def stream_number(seed: int, *names: str) -> int:
+    """A number of what draws bits."""
+    return zlib.crc32(repr((seed, *names)).encode())
+
+
+def random_bits(stream: int, leaf: jax.Array, step: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """32 bits for each entry of an array, uint32: the same on every replica, however the array is sharded.
+
+    The entry of index `i` gets the hash of `i + k`, where `k` is that of the stream, the leaf and the step.
+    """
+    key = functools.reduce(lambda key, x: _hash(key ^ x.astype(jnp.uint32)), (leaf, step), _hash(jnp.uint32(stream)))
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
+    for axis in reversed(range(len(shape))):
+        index += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        stride = stride * shape[axis] % 2**32
+    return _hash(index + key)
+
+
+def _hash(x: jax.Array) -> jax.Array:
+    """A permutation of the 32-bit integers in which each bit of `x` turns each other over with even odds."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
+    x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
+    return x ^ (x >> 15)
+
+
+def rounded(x: jax.Array, dtype: jnp.dtype, bits: jax.Array) -> jax.Array:
+    """`x`, float32, as one of its two neighbours in a 16-bit dtype, with odds that leave its mean as it is.
+
+    It stays float32. What lies beyond the largest number of the dtype is rounded as usual, to infinity in the end.
+    """
+    info = jnp.finfo(dtype)
+    dropped = 23 - info.nmant
+    cut = lax.bitcast_convert_type(x, jnp.int32) + lax.shift_right_logical(bits, jnp.uint32(32 - dropped)).astype(
+        jnp.int32
+    )
+    near = lax.bitcast_convert_type(cut & jnp.int32(-1 << dropped), jnp.float32)
+    if info.nexp < 8:  # below its smallest normal number the dtype has a fixed grid
+        fine = info.smallest_subnormal.astype(jnp.float32)
+        dither = lax.shift_right_logical(bits, jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
+        tiny = jnp.abs(x) < info.smallest_normal.astype(jnp.float32)
+        near = jnp.where(tiny, jnp.floor(x / fine + dither) * fine, near)
+    usual = lax.reduce_precision(x, info.nexp, info.nmant)
+    return jnp.where(jnp.abs(x) <= info.max.astype(jnp.float32), near, usual)
