@@ -89,9 +89,13 @@ def _codes(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _ahead(found: Mapping[str, Any]) -> str:
-    head = ["machine", "setting", "arguments, bytes a parameter", "temporaries, bytes a parameter"]
-    rows = [[row["machine"], row["setting"], f"{row['arguments']:.3f}", f"{row['temporaries']:.3f}"] for row in found]
-    return table(head, rows)
+    text = "Bytes a parameter of BERT-base, of the donated step: what it is given (parameters, gradients, state), and\n"
+    text += "temporaries; and the roundings (`reduce-precision`) that are left in the compiled program."
+    rows = []
+    for target, of in found.items():
+        for setting, row in of.items():
+            rows.append([target, setting, f"{row['arguments']:.3f}", f"{row['temporaries']:.3f}", str(row["rounded"])])
+    return f"{text}\n\n{table(['target', 'setting', 'given', 'temporaries', 'roundings'], rows)}"
 
 
 def draw(results: Mapping[str, Any], file: pathlib.Path) -> None:

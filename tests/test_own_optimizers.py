@@ -84,7 +84,7 @@ def test_the_line_is_drawn_as_it_is_enumerated():
     drawn = Place.__doc__.splitlines()[2].strip()
     words = {"FINITE_CHECK": "finite check", "RULE": "decay, rule, rate"}
     names = [words.get(place.name, place.name.lower()) for place in sorted(Place)]
-    assert drawn == " -> ".join(["gradient", *names, "update"])
+    assert drawn == " -> ".join(["gradient", *names])
     everything = jos.loss_scale(
         jos.lookahead(
             jos.sgd(clipnorm=1.0, use_ema=True, gradient_accumulation_steps=2, axis_name="d", loss_scale_factor=None)
