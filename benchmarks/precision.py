@@ -53,19 +53,20 @@ def trained(tx: Any, loss: Any, params: Any, batches: Any) -> tuple[Any, Any, ja
     """Parameters, state and the losses of the steps; the arithmetic of the model is float32 throughout."""
 
     def step(carry: Any, batch: Any) -> Any:
-        params, state = carry
-        value, grads = jax.value_and_grad(lambda w: loss(jax.tree.map(lambda x: x.astype(jnp.float32), w), batch))(
-            params
-        )
-        if isinstance(tx, jos.adam(0.1).__class__):
-            params, state = tx.apply_gradients(grads, state, params)
-        else:
-            updates, state = tx.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
-        return (params, state), value
+        wide = functools.partial(jax.tree.map, lambda x: x.astype(jnp.float32))
+        value, grads = jax.value_and_grad(lambda w: loss(wide(w), batch))(carry[0])
+        return _step(tx, *carry, grads), value
 
     (params, state), losses = jax.lax.scan(step, (params, tx.init(params)), batches)
     return params, state, losses
+
+
+def _step(tx: Any, params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+    """One step as each library takes it."""
+    if hasattr(tx, "apply_gradients"):
+        return tx.apply_gradients(grads, state, params)
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
 
 
 def losses() -> dict[str, Any]:
@@ -188,13 +189,13 @@ class _Stepper:
         self.params = jax.tree.map(make, tree, is_leaf=lambda x: isinstance(x, tuple))
         self.grads = jax.tree.map(jnp.copy, self.params)
         self.state = jax.jit(tx.init)(self.params)
-        lowered = jax.jit(tx.apply_gradients, donate_argnums=(1, 2)).lower(self.grads, self.state, self.params)
-        self.step = lowered.compile()
+        step = jax.jit(lambda params, state, grads: tx.apply_gradients(grads, state, params), donate_argnums=(0, 1))
+        self.step = step.lower(self.params, self.state, self.grads).compile()
         analysis = self.step.memory_analysis()
         self.temporaries = analysis.temp_size_in_bytes / sum(4 * x.size for x in jax.tree.leaves(self.params))
 
     def __call__(self) -> None:
-        self.params, self.state = self.step(self.grads, self.state, self.params)
+        self.params, self.state = self.step(self.params, self.state, self.grads)
         jax.block_until_ready(self.params)
 
 
@@ -261,7 +262,7 @@ def ahead() -> dict[str, Any]:
             zeros = functools.partial(jax.tree.map, lambda s: jnp.zeros(s.shape, s.dtype), params)
             state = jax.eval_shape(lambda tx=tx, zeros=zeros: tx.init(zeros()))
             params, state = placed((params, state), chips)
-            step = jax.jit(getattr(tx, "apply_gradients", tx.update), donate_argnums=(1, 2))
+            step = jax.jit(functools.partial(_step, tx), donate_argnums=(0, 1))
             compiled = step.lower(params, state, params).compile()
             memory, size = compiled.memory_analysis(), sum(leaf.size for leaf in jax.tree.leaves(params))
             found.setdefault(target, {})[setting] = {

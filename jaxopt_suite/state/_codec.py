@@ -7,9 +7,10 @@ Codes and levels are the upper bits of a float32, so that nothing is looked up.
 """
 
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -175,14 +176,53 @@ def _encode(x: jax.Array, old: Blocks, dither: jax.Array | int) -> Blocks:
 
 def _scale(size: jax.Array, blocks: int) -> jax.Array:
     """The power of two at or above the largest entry of each block; NaN where one is not finite."""
-    n = size.shape[-1]
-    width = n if blocks == 1 else block_of(n, blocks)
     bits = lax.bitcast_convert_type(size, jnp.int32)  # the order of the integers is that of the floats, NaN the largest
-    bits = jnp.pad(bits, [(0, 0)] * (size.ndim - 1) + [(0, blocks * width - n)])
-    inner = math.gcd(width, 16)  # in two steps, which the compiler for CPUs turns into vectors
-    largest = jnp.max(jnp.max(bits.reshape(*size.shape[:-1], blocks, width // inner, inner), -2), -1)
+    largest = _by_platform(bits, blocks, _largest, _largest_of_slices)
     power = jnp.clip((largest + 0x7FFFFF) & 0x7F800000, 1 << 23, 253 << 23)
     return jnp.where(largest >= 0x7F800000, jnp.nan, lax.bitcast_convert_type(power, jnp.float32))
+
+
+def _spread(scale: jax.Array, n: int) -> jax.Array:
+    """What belongs to blocks, for each of the `n` entries of the last axis."""
+    if scale.shape[-1] == 1:
+        return scale
+    return _by_platform(scale, scale.shape[-1], functools.partial(_repeated, n), functools.partial(_selected, n))
+
+
+def _by_platform(x: jax.Array, blocks: int, default: Callable, tpu: Callable) -> jax.Array:
+    """TPUs lay out an axis that is cut into blocks anew, which takes several arrays; a few blocks come one by one."""
+    if not 1 < blocks <= 16:
+        return default(x, blocks)
+    of = functools.partial(functools.partial, blocks=blocks)
+    return lax.platform_dependent(x, tpu=of(tpu), default=of(default))
+
+
+def _largest(bits: jax.Array, blocks: int) -> jax.Array:
+    n = bits.shape[-1]
+    width = n if blocks == 1 else block_of(n, blocks)
+    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, blocks * width - n)])
+    inner = math.gcd(width, 16)  # in two steps, which the compiler for CPUs turns into vectors
+    return jnp.max(jnp.max(bits.reshape(*bits.shape[:-1], blocks, width // inner, inner), -2), -1)
+
+
+def _largest_of_slices(bits: jax.Array, blocks: int) -> jax.Array:
+    width = block_of(bits.shape[-1], blocks)
+    return jnp.stack([jnp.max(bits[..., i * width : (i + 1) * width], -1) for i in range(blocks)], -1)
+
+
+def _repeated(n: int, scale: jax.Array, blocks: int) -> jax.Array:
+    return jnp.repeat(scale, block_of(n, blocks), axis=-1)[..., :n]
+
+
+def _selected(n: int, scale: jax.Array, blocks: int) -> jax.Array:
+    shape, width = (*scale.shape[:-1], n), block_of(n, blocks)
+    block, out = (
+        lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1) // width,
+        jnp.broadcast_to(scale[..., :1], shape),
+    )
+    for i in range(1, blocks):
+        out = jnp.where(block == i, scale[..., i : i + 1], out)
+    return out
 
 
 def block_of(n: int, blocks: int) -> int:
@@ -191,9 +231,3 @@ def block_of(n: int, blocks: int) -> int:
     while -(-n // block) > blocks:
         block *= 2
     return block
-
-
-def _spread(scale: jax.Array, n: int) -> jax.Array:
-    """What belongs to blocks, for each of the `n` entries of the last axis."""
-    blocks = scale.shape[-1]
-    return scale if blocks == 1 else jnp.repeat(scale, block_of(n, blocks), axis=-1)[..., :n]
