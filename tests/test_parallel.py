@@ -234,7 +234,7 @@ def test_all_stages_on_a_mesh_of_two_dimensions(row):
         zero_1(row.build(**given), mesh_of(kinds), params, grads)
 
 
-def zero_1(tx, mesh, params, grads, axis="data"):
+def zero_1(tx, mesh, params, grads, axis="data", tolerance=1e-5):
     """Four donated steps with a state that is split over an axis: the numbers of one device, placed as before."""
     want, _ = after_steps(tx, params, grads)
     placed, given = on(mesh, params), on(mesh, grads)
@@ -244,7 +244,7 @@ def zero_1(tx, mesh, params, grads, axis="data"):
     step = quick(lambda w, s, g: tx.apply_gradients(g, s, w), donate_argnums=(0, 1), out_shardings=results)
     for _ in range(4):
         placed, state = step(placed, state, given)
-    same(jax.tree.map(np.asarray, placed), want, 1e-5)
+    same(jax.tree.map(np.asarray, placed), want, tolerance)
     assert jax.tree.map(lambda x: x.sharding, (placed, state)) == results
     return state
 
@@ -341,6 +341,40 @@ def test_slots_of_another_shape_follow_too():
     specs = jax.tree.map(lambda x: x.spec, jos.parallel.state_sharding(jos.adafactor(), params, mesh))
     assert [specs.stages["rule"].r["w"], specs.stages["rule"].c["w"]] == [P("data"), P("model")]
     assert jos.parallel.state_sharding(optax.adam(0.1), params, mesh)[0].mu["w"].spec == P("data", "model")
+
+
+def test_codes_are_split_in_whole_blocks_and_their_scales_beside_them():
+    mesh = mesh_of()
+    params = structs(mesh, rows=(64, 512), columns=(3, 4096), cut=(3, 2048), line=(65536,))
+    tx = jos.precision.state_dtype(jos.sgd(momentum=0.9), "blockwise8", block=1024)
+    found = {place.path: place for place in jos.parallel.explain(tx, params, mesh, "data").places}
+    pairs = {name: [found[f"stages/rule/{place}/{name}"] for place in ("slots/m", "scales/m_scale")] for name in params}
+    assert {name: [tuple(place.spec) for place in pair] for name, pair in pairs.items()} == {
+        "rows": [("data", None), ("data", None)],
+        "columns": [(None, "data"), (None, "data")],
+        "cut": [(None, None), (None, None)],
+        "line": [("data",), ("data",)],
+    }
+    assert {pair.why for pair in pairs["cut"]} == {
+        "no dimension of (3, 2048) divides by 4, nor the last in blocks of 1024"
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "dtype", "tolerance"),
+    [
+        (lambda tx: jos.precision.state_dtype(tx, "blockwise8", min_size=128), jnp.float32, 1e-6),
+        pytest.param(jos.precision.master_weights, jnp.bfloat16, 0, marks=pytest.mark.slow),
+        pytest.param(jos.precision.stochastic_rounding, jnp.bfloat16, 0, marks=pytest.mark.slow),
+        pytest.param(jos.precision.kahan_summation, jnp.bfloat16, 0, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("kinds", [pytest.param(AUTO, marks=pytest.mark.slow), EXPLICIT], ids=["auto", "explicit"])
+def test_codes_and_random_bits_are_the_same_wherever_they_lie(wrapped, dtype, tolerance, kinds):
+    params, grads = jax.tree.map(lambda x: x.astype(dtype), parameters())
+    tx = wrapped(jos.adam(0.01))
+    state = zero_1(tx, mesh_of(kinds), params, grads, tolerance=tolerance)
+    same(jax.tree.map(np.asarray, state), after_steps(tx, params, grads)[1], tolerance)
 
 
 def test_several_axes():

@@ -11,6 +11,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._codec import Blocks, block_of
+from jaxopt_suite.state._layout import coded
 
 AnyMesh: TypeAlias = Mesh | AbstractMesh
 
@@ -61,7 +63,8 @@ def places(
     names = _names(owner, mesh, axis)
     shapes = jax.eval_shape(tx.init, _typed(owner, params, mesh))
     named = zip(trees.paths(shapes), trees.leaves(shapes), strict=True)
-    found = [_place(path, x, mesh.shape, names) for path, x in named if x is not None]
+    stored = {id(x): blocks for blocks in coded(shapes) for x in blocks}
+    found = [_place(path, x, stored.get(id(x)), mesh.shape, names) for path, x in named if x is not None]
     return jax.tree.structure(shapes), found
 
 
@@ -117,31 +120,46 @@ def _alike(mesh: AnyMesh, other: AnyMesh) -> bool:
     return mesh.shape_tuple == other.shape_tuple and all(some == devices[0] for some in devices)
 
 
-def _place(path: str, x: Any, sizes: Mapping[str, int], names: tuple[str, ...]) -> Place:
-    base = x.sharding.spec if x.sharding is not None else PartitionSpec()
-    entries = [entry if isinstance(entry, tuple) else (entry,) if entry else () for entry in base]
-    entries += [()] * (len(x.shape) - len(entries))
-    entries, why = _split_further(x.shape, entries, sizes, names)
-    parts = math.prod(sizes[name] for entry in entries for name in entry)
+def _place(path: str, x: Any, stored: Blocks | None, sizes: Mapping[str, int], names: tuple[str, ...]) -> Place:
+    """Where one array lies, by itself or, as codes or their scale, in whole blocks that are `stored` together."""
+    like = x if stored is None else stored.codes
+    block = 1 if stored is None else block_of(like.shape[-1], stored.scale.shape[-1])
+    entries, why = _split_further(like.shape, _entries(like), sizes, names, block)
+    if like is not x:
+        pairs = zip(entries, x.shape, strict=True)
+        entries = [entry if size % _parts(entry, sizes) == 0 else () for entry, size in pairs]
+    parts = math.prod(_parts(entry, sizes) for entry in entries)
     spec = PartitionSpec(*(entry[0] if len(entry) == 1 else entry or None for entry in entries))
     return Place(path, x.shape, x.dtype, spec, parts, why)
 
 
+def _entries(x: Any) -> list[tuple[str, ...]]:
+    """The mesh axes of each dimension."""
+    base = x.sharding.spec if x.sharding is not None else ()
+    entries = [entry if isinstance(entry, tuple) else (entry,) if entry else () for entry in base]
+    return entries + [()] * (len(x.shape) - len(entries))
+
+
+def _parts(names: Sequence[str], sizes: Mapping[str, int]) -> int:
+    return math.prod(sizes[name] for name in names)
+
+
 def _split_further(
-    shape: tuple[int, ...], entries: list[tuple[str, ...]], sizes: Mapping[str, int], names: tuple[str, ...]
+    shape: tuple[int, ...], entries: list[tuple[str, ...]], sizes: Mapping[str, int], names: tuple[str, ...], block: int
 ) -> tuple[list[tuple[str, ...]], str]:
     """The entries with some names added to one of them: rows before columns, and of rows the most.
 
-    What is split over one of the names already stays as it is.
+    What is split over one of the names already stays as it is, and no block of the last dimension is cut.
     """
     if not names or any(name in entry for name in names for entry in entries):
         return entries, ""
-    n = math.prod(sizes[name] for name in names)
-    local = [size // math.prod(sizes[name] for name in entry) for size, entry in zip(shape, entries, strict=True)]
+    n, last = _parts(names, sizes), len(shape) - 1
+    local = [size // _parts(entry, sizes) for size, entry in zip(shape, entries, strict=True)]
     if math.prod(local) < n * SMALLEST:
         return entries, f"fewer than {n} x {SMALLEST} entries"
-    fitting = [i for i, size in enumerate(local) if size % n == 0]
+    fitting = [i for i, size in enumerate(local) if size % (n * block if i == last else n) == 0]
     if not fitting:
-        return entries, f"no dimension of {tuple(local)} divides by {n}"
-    best = max(fitting, key=lambda i: (i < len(shape) - 1, local[i]))
+        blocks = f", nor the last in blocks of {block}" if block > 1 else ""
+        return entries, f"no dimension of {tuple(local)} divides by {n}{blocks}"
+    best = max(fitting, key=lambda i: (i < last, local[i]))
     return [entry + names if i == best else entry for i, entry in enumerate(entries)], ""
