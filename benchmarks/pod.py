@@ -133,24 +133,22 @@ WAYS: dict[str, Callable[[Tx, Any, Mesh], tuple[Callable, tuple]]] = {
 
 # optimizers: ours, Optax's, the dtype of the parameters
 PAIRS: dict[str, tuple[Callable[[], Tx], Callable[[], Tx] | None, Any]] = {
-    "adamw": (lambda: jos.adamw(1e-3), lambda: optax.adamw(1e-3), jnp.float32),
     "adamw, clip": (
         lambda: jos.adamw(1e-3, global_clipnorm=1.0),
         lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3)),
         jnp.float32,
     ),
-    "lamb": (lambda: jos.lamb(1e-3), lambda: optax.lamb(1e-3), jnp.float32),
-    "sgd momentum": (lambda: jos.sgd(1e-3, momentum=0.9), lambda: optax.sgd(1e-3, 0.9), jnp.float32),
     "adamw, bfloat16 weights": (lambda: jos.adamw(1e-3), lambda: optax.adamw(1e-3), jnp.bfloat16),
+    "adamw, master weights": (lambda: jos.precision.master_weights(jos.adamw(1e-3)), None, jnp.bfloat16),
+    "adamw, 8-bit slots": (lambda: jos.precision.state_dtype(jos.adamw(1e-3), "blockwise8"), None, jnp.float32),
 }
 
 CASES = (
-    *(("v5e 4x4", "128 M", way, name) for way in WAYS for name in ("adamw", "adamw, clip")),
-    *(("v5e 4x4", "128 M", "ZeRO-1", name) for name in ("lamb",)),
-    *((pod, "128 M", "ZeRO-1", "adamw, clip") for pod in ("v5e 16x16", "v5p 4x4x4", "2 slices of v5e 4x4")),
+    *(("v5e 4x4", "128 M", way, "adamw, clip") for way in WAYS),
     *((pod, "1 B", "ZeRO-1", "adamw, clip") for pod in PODS if pod.startswith("v5e")),
-    *(("v5e 16x16", "1 B", "ZeRO-1", name) for name in ("sgd momentum", "adamw, bfloat16 weights")),
-    *(("v5e 16x16", "1 B", way, "adamw, clip") for way in ("jit", "FSDP")),
+    *(("v5e 16x16", "1 B", "ZeRO-1", name) for name in PAIRS if name != "adamw, clip"),
+    ("v5e 16x16", "1 B", "jit", "adamw, clip"),
+    *((pod, "128 M", "ZeRO-1", "adamw, clip") for pod in ("v5p 4x4x4", "2 slices of v5e 4x4")),
 )
 
 
