@@ -96,8 +96,7 @@ def test_norms_of_shards_are_those_of_the_whole(row, checked):
     "tx",
     [
         jos.lamb(0.1),
-        jos.adam(clipnorm=0.5),
-        jos.by_path({"kernel|wide": jos.novograd(0.1), "": jos.adam(0.1)}, global_clipnorm=0.5),
+        jos.by_path({"kernel|wide": jos.novograd(0.1), "": jos.adam(0.1, clipnorm=0.5)}, global_clipnorm=0.5),
         jos.chain(jos.transforms.clip_by_global_norm(0.5), jos.sgd(1.0)),
         jos.loss_scale(jos.sgd(0.1, momentum=0.9, gradient_accumulation_steps=2, global_clipnorm=0.5)),
     ],
@@ -173,7 +172,7 @@ def test_gradients_alone_do_not_tell():
     with pytest.raises(
         ValueError, match=re.escape("adam: at 'bias': a norm needs all of it, and its gradient differs")
     ):
-        mapped(grads)
+        quick(mapped)(grads)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +253,11 @@ def test_stages_on_explicit_axes():
     stages = {"global_clipnorm": 0.5, "gradient_accumulation_steps": 2, "use_ema": True}
     state = zero_1(jos.adam(amsgrad=True, **stages), mesh_of(EXPLICIT), params, grads)
     assert jos.state.get_slot(state, "kernel", "accumulator").sharding.spec == P("data", "model")
+
+
+@pytest.mark.slow
+def test_groups_on_explicit_axes():
+    params, grads = parameters()
     mixed = {"kernel|wide": jos.muon(), "": jos.from_optax("adam", learning_rate=0.1)}
     zero_1(jos.by_path(mixed, global_clipnorm=0.5), mesh_of(EXPLICIT), params, grads)
 
@@ -360,16 +364,17 @@ def test_codes_are_split_in_whole_blocks_and_their_scales_beside_them():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrapped", "dtype", "tolerance"),
     [
         (lambda tx: jos.precision.state_dtype(tx, "blockwise8", min_size=128), jnp.float32, 1e-6),
-        pytest.param(jos.precision.master_weights, jnp.bfloat16, 0, marks=pytest.mark.slow),
-        pytest.param(jos.precision.stochastic_rounding, jnp.bfloat16, 0, marks=pytest.mark.slow),
-        pytest.param(jos.precision.kahan_summation, jnp.bfloat16, 0, marks=pytest.mark.slow),
+        (jos.precision.master_weights, jnp.bfloat16, 0),
+        (jos.precision.stochastic_rounding, jnp.bfloat16, 0),
+        (jos.precision.kahan_summation, jnp.bfloat16, 0),
     ],
 )
-@pytest.mark.parametrize("kinds", [pytest.param(AUTO, marks=pytest.mark.slow), EXPLICIT], ids=["auto", "explicit"])
+@pytest.mark.parametrize("kinds", [AUTO, EXPLICIT], ids=["auto", "explicit"])
 def test_codes_and_random_bits_are_the_same_wherever_they_lie(wrapped, dtype, tolerance, kinds):
     params, grads = jax.tree.map(lambda x: x.astype(dtype), parameters())
     tx = wrapped(jos.adam(0.01))
@@ -478,6 +483,7 @@ def test_a_state_on_other_devices():
         tx.update(params, state, params)
 
 
+@pytest.mark.slow
 def test_a_line_search_on_explicit_axes():
     params, mesh, tx = parameters()[0], mesh_of(EXPLICIT), jos.from_optax("lbfgs", linesearch=None)
     want, _ = tx.update(params, tx.init(params), params)
