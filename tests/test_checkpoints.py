@@ -15,8 +15,6 @@ from training import TX, placed, train
 
 import jaxopt_suite as jos
 
-STEPS = 12
-
 # killed
 
 
@@ -160,7 +158,7 @@ def test_what_is_saved_while_it_is_donated(tmp_path):
     ],
 )
 def test_another_checkpoint_is_refused(change, kind, words, tmp_path):
-    params = {"bias": jnp.ones(2), "kernel": jnp.ones((2, 2))}
+    params = {"bias": jnp.ones(2), "kernel": jnp.ones((2, 2), jnp.bfloat16)}
     tree = {"params": params, "state": TX.init(params)}
     ocp.save(tmp_path / "saved", tree)
     saved = ocp.metadata(tmp_path / "saved").metadata

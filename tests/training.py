@@ -17,27 +17,26 @@ from programs import quick
 
 import jaxopt_suite as jos
 
-TX = jos.loss_scale(
-    jos.adam(
-        jos.schedules.cosine_decay(0.1, 100),
-        use_ema=True,
-        gradient_accumulation_steps=3,
-        global_clipnorm=1.0,
-    ),
-    dynamic_growth_steps=4,
+ADAM = jos.adam(
+    jos.schedules.cosine_decay(0.1, 100),
+    use_ema=True,
+    gradient_accumulation_steps=3,
+    global_clipnorm=1.0,
 )
+TX = jos.precision.stochastic_rounding(jos.loss_scale(ADAM, dynamic_growth_steps=4))
 
 
 def loss_fn(params, i):
     """Not finite in every seventh step, so that the scale moves both ways."""
     bad = jnp.where(i % 7 == 6, jnp.inf, 1.0)
-    return sum(jnp.sum(jnp.sin(w + i) ** 2) for w in params.values()) * bad
+    return sum(jnp.sum(jnp.sin(w.astype(jnp.float32) + i) ** 2) for w in params.values()) * bad
 
 
 def placed(devices, axis):
     """Fresh parameters and state on some devices, and a step that leaves them where they lie."""
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
     params = {"bias": jnp.linspace(-1, 1, 4), "kernel": jnp.linspace(-1, 1, 2048).reshape(1024, 2)}
+    params["kernel"] = params["kernel"].astype(jnp.bfloat16)
     params = jax.device_put(jax.tree.map(np.array, params), NamedSharding(mesh, P()))
     state = jos.parallel.init(TX, params, mesh, axis)
     places = jax.tree.map(lambda x: x.sharding, (params, state))
