@@ -15,6 +15,7 @@ from jaxopt_suite._recipe.declare import LIBRARY, Argument, Factory, declare, nu
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import (
     Axis,
+    AxisDtype,
     Fraction,
     NonNegative,
     Patterns,
@@ -23,6 +24,7 @@ from jaxopt_suite._recipe.words import (
     PositiveConstant,
     Rate,
     Several,
+    Specs,
     Text,
 )
 from jaxopt_suite._stages.accumulate import accumulate
@@ -57,6 +59,8 @@ class Stages(TypedDict, total=False):
     gradient_accumulation_steps: Annotated[Several | None, Entry(None, stage=accumulate)]
     axis_name: Annotated[Axis | None, Entry(None, stage=aggregate_gradients)]
     axis_op: Annotated[Literal["sum", "mean"], Entry("sum")]
+    axis_dtype: Annotated[AxisDtype | None, Entry(None)]
+    shard_axes: Annotated[Specs | None, Entry(None)]
     jit_compile: Annotated[bool, Entry(True, "run a step that is called outside `jit` as one compiled program.")]
     name: Annotated[Text | None, Entry(None)]
 
@@ -184,7 +188,8 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...])
     patterns = frozenset(name for name, word in recipe.factory.words.items() if word.kind == "patterns")
     main = LeafStage(build=build, arguments=arguments, numbers=numbers, patterns=patterns)
     rate, compiles = recipe.arguments.get("learning_rate"), arguments["jit_compile"]
-    line = Line(owner, (main,), learning_rate=rate, decay=arguments["decay"], compiles=compiles)
+    said = arguments["shard_axes"]
+    line = Line(owner, (main,), learning_rate=rate, decay=arguments["decay"], compiles=compiles, shard_axes=said)
     return line.insert(*stages(arguments))
 
 
@@ -243,5 +248,7 @@ def check_stages(owner: str, arguments: Mapping[str, Any], cumulative: bool = Fa
         raise ValueError(f"{owner}: only one of clipnorm, clipvalue and global_clipnorm can be set, got {clips}.")
     if {"clipnorm", "global_clipnorm"} <= {*clips}:
         raise ValueError(f"{owner}: clipnorm and global_clipnorm cannot both be set.")
+    if arguments["axis_dtype"] is not None and arguments["axis_name"] is None:
+        raise ValueError(f"{owner}: axis_dtype acts only with axis_name.")
     if arguments["ema_overwrite_frequency"] is not None and not arguments["use_ema"]:
         raise ValueError(f"{owner}: ema_overwrite_frequency acts only with use_ema=True.")

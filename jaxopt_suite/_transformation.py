@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_suite._frame.explicit import automatic
 from jaxopt_suite._frame.line import Line
+from jaxopt_suite._frame.split import SplitError
 from jaxopt_suite._recipe.config import Described
 from jaxopt_suite._recipe.exclude import exclude
 from jaxopt_suite._recipe.recipe import Recipe, Skeleton
@@ -214,9 +216,21 @@ def _compiled(program: _Program, apply: bool) -> Callable[..., tuple[Tree, Tree]
     def step(
         arrays: list[jax.Array], grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]
     ) -> tuple[Tree, Tree]:
-        return program.line(arrays).run(grads, state, params, apply, extra)
+        return _run(program.line(arrays), apply, grads, state, params, extra)
 
     return jax.jit(step, inline=True)
+
+
+def _run(
+    line: Line, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree], shares: bool = True
+) -> tuple[Tree, Tree]:
+    def step(grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]) -> tuple[Tree, Tree]:
+        try:
+            return line.run(grads, state, params, apply, extra, shares)
+        except SplitError as error:
+            raise ValueError(f"{line.owner}: {error}") from None
+
+    return automatic(step, apply, grads, state, params, extra)
 
 
 def _dispatch(
@@ -229,5 +243,13 @@ def _dispatch(
     line, program = tx.line, cast(Any, tx.update).program
     extra = extra if line.extra_args else {}
     if not line.compiles or any(map(callable, jax.tree.leaves(extra))):
-        return line.run(grads, state, params, apply, extra, shares=False)
-    return _compiled(program.shared(), apply)(program.arrays, grads, state, params, extra)
+        return _run(line, apply, grads, state, params, extra, shares=False)
+    try:
+        return _compiled(program.shared(), apply)(program.arrays, grads, state, params, extra)
+    except ValueError as error:
+        if not str(error).startswith("Received incompatible devices"):
+            raise
+        raise ValueError(
+            f"{line.owner}: gradients, state and parameters must be on the same devices: make the state with "
+            f"jos.parallel.init, or move it with jax.device_put. {error}"
+        ) from None

@@ -106,3 +106,34 @@ def test_import_time_is_measured():
     import import_time
 
     assert import_time.seconds() > 0
+
+
+@pytest.mark.slow
+def test_steps_for_pods(tmp_path, monkeypatch):
+    """Where libtpu is installed: each way, with no collective that Optax has not, and the state in sixteenths."""
+    pytest.importorskip("libtpu")
+    command = [
+        sys.executable,
+        str(FOLDER / "pod.py"),
+        "--pod",
+        "v5e 4x4",
+        "--model",
+        "128 M",
+        "--folder",
+        str(tmp_path),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = [line.strip("| ").split(" | ") for line in (tmp_path / "POD.md").read_text().splitlines() if "v5e" in line]
+    found = {(way, name, library): (float(mib), sent) for _, _, way, name, library, mib, _, sent, _ in rows}
+    assert {way for way, *_ in found} == {"jit", "shard_map", "ZeRO-1", "FSDP"}
+    for way, name, library in found:
+        if library == "ours":
+            (mib, sent), (theirs, sent_too) = found[way, name, "ours"], found[way, name, "optax"]
+            assert abs(mib - theirs) < 1
+            assert count(sent) <= count(sent_too), (way, name)
+    assert found["jit", "adamw, clip", "ours"][0] == pytest.approx(1536, abs=1)  # 128 M: 4 bytes and 8
+    assert found["ZeRO-1", "adamw, clip", "ours"][0] == pytest.approx(576, abs=1)  # 4 and 8 / 16
+
+
+def count(sent):
+    return sum(int(one.split()[0]) for one in sent.split(", ") if one != "none")

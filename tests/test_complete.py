@@ -98,7 +98,7 @@ HOUSE = [
     "_optimizer",
     "_algorithms",
 ]
-HOUSE += ["schedules", "_compositions", "transforms", "precision", "groups", "__init__"]
+HOUSE += ["parallel", "schedules", "_compositions", "transforms", "precision", "groups", "__init__"]
 
 
 def test_arrows_go_one_way():
@@ -118,7 +118,9 @@ def test_no_optimizer_knows_about_trees():
 
 
 @pytest.mark.parametrize(
-    "module", [jos, jos.schedules, jos.state, jos.transforms, jos.precision, jos.groups], ids=lambda m: m.__name__
+    "module",
+    [jos, jos.parallel, jos.schedules, jos.state, jos.transforms, jos.precision, jos.groups],
+    ids=lambda m: m.__name__,
 )
 def test_a_public_module_shows_what_is_public(module):
     for name, value in vars(module).items():

@@ -23,7 +23,10 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 ARGUMENTS = {
     "compose_with_optax": ("--steps", "50"),
+    "data_parallel_jit": ("--steps", "10"),
     "data_parallel_pmap": ("--steps", "10"),
+    "data_parallel_processes": ("--steps", "20"),
+    "data_parallel_shard_map": ("--steps", "10"),
     "save_and_resume": ("--steps", "20"),
 }
 
@@ -69,7 +72,7 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "train_digits"])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in ("train_digits", "data_parallel_processes")])
 def test_script_here(name, here):
     here(name, *ARGUMENTS.get(name, ()))
 

@@ -1,4 +1,4 @@
-"""The README is true: its code runs, and its table of optimizers is what the rows say.
+"""The README and the guides in docs are true: their code runs, and the table of optimizers is what the rows say.
 
 After a change to the rows, `python tests/test_readme.py --write` brings the table up to date.
 """
@@ -8,10 +8,12 @@ import pathlib
 import re
 import sys
 
+import pytest
 from rows import ROWS
 
 FOLDER = pathlib.Path(__file__).parent.parent
 README = FOLDER / "README.md"
+PAGES = [README, *sorted((FOLDER / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(?<=^<!-- optimizers -->\n).*?(?=^<!-- end of optimizers -->$)", re.MULTILINE | re.DOTALL)
 LIBRARIES = {"keras3": "Keras 3", "tf_keras": "tf.keras", "legacy": "tf.keras legacy", "tf_addons": "TF Addons"}
@@ -36,23 +38,25 @@ def test_table():
     assert TABLE.search(README.read_text())[0] == table(), "python tests/test_readme.py --write brings it up to date"
 
 
-def test_code():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code(page):
     """All blocks one after the other, in one namespace."""
     namespace = {}
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-    for number, block in enumerate(BLOCK.findall(README.read_text())):
+    for number, block in enumerate(BLOCK.findall(page.read_text())):
         if block.startswith(">>>"):
-            test = doctest.DocTestParser().get_doctest(block, namespace, f"block {number}", "README.md", 0)
+            test = doctest.DocTestParser().get_doctest(block, namespace, f"block {number}", page.name, 0)
             assert runner.run(test, clear_globs=False).failed == 0
             namespace.update(test.globs)
         else:
-            exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+            exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
     assert number > 0
 
 
-def test_links():
-    for target in re.findall(r"\]\(([^)]+)\)", README.read_text()):
-        assert (FOLDER / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
 if __name__ == "__main__":

@@ -42,8 +42,6 @@ def scale_by_muon(
 ) -> Rule:
     """The momentum of a matrix made orthogonal; all parameters must be matrices.
 
-    On a mesh with explicit axes its matrix products need `jax.sharding.auto_axes` around `update`.
-
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.scale_by_muon(1.5, -0.5, 0.0, ns_steps=20, rms_rate=None)
     >>> w = jnp.array([[3.0, 0.0], [0.0, 0.5]])
@@ -61,9 +59,11 @@ def scale_by_muon(
         if g.ndim != 2:
             raise ValueError(f"scale_by_muon: a parameter must be a matrix, got one of shape {g.shape}.")
         m = momentum * s.m + g
-        x = orthogonalized(g + momentum * m if nesterov else m, ns_steps, a, b, c)
-        scale = 1.0 if rms is None else max(g.shape) ** 0.5 * rms
-        return -t.learning_rate * scale * x, s._replace(m=m)
+        return -t.learning_rate * t.whole(direction, g + momentum * m if nesterov else m), s._replace(m=m)
+
+    def direction(x: jax.Array) -> jax.Array:
+        scale = 1.0 if rms is None else max(x.shape) ** 0.5 * rms
+        return scale * orthogonalized(x, ns_steps, a, b, c)
 
     return leafwise(MuonState, init, update, returns_update=True)
 

@@ -67,22 +67,18 @@ def scale_by_adafactor(
         if g.ndim < 2:
             v = b * s.v + (1 - b) * q
             return g / root(v), s._replace(v=v)
-        r = b * s.r + (1 - b) * jnp.mean(q, axis=-1)
-        c = b * s.c + (1 - b) * jnp.mean(q, axis=-2)
-        rows, columns = root(quotient(r, jnp.mean(r, axis=-1, keepdims=True))), root(c)
+        r = b * s.r + (1 - b) * t.mean(q, axis=-1)
+        c = b * s.c + (1 - b) * t.mean(q, axis=-2)
+        rows, columns = root(quotient(r, t.mean(r[..., None], axis=-2))), root(c)
         return g / rows[..., None] / columns[..., None, :], s._replace(r=r, c=c)
 
     def update(g: jax.Array, s: AdafactorState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdafactorState]:
         u, s = normalised(g, s, t)
         rho = jnp.minimum(t.learning_rate, 1 / root(t.count)) if cap_rate else t.learning_rate
-        alpha = jnp.maximum(epsilon_2, _rms(w)) * rho
-        return -alpha / jnp.maximum(1.0, _rms(u) / clip_threshold) * u, s
+        alpha = jnp.maximum(epsilon_2, root(t.mean(w * w))) * rho
+        return -alpha / jnp.maximum(1.0, root(t.mean(u * u)) / clip_threshold) * u, s
 
     return leafwise(AdafactorState, init, update, returns_update=True, reads_weights=True)
-
-
-def _rms(x: jax.Array) -> jax.Array:
-    return root(jnp.mean(x * x))
 
 
 @optimizer("Adafactor", sentences=SENTENCES)

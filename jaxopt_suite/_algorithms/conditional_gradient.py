@@ -34,7 +34,7 @@ def scale_by_conditional_gradient(
     lambda_, epsilon = scalar(lambda_), scalar(epsilon)
 
     def update(g: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
-        vertex = _top_singular(g) if ord == "nuclear" else g / (root(jnp.sum(g * g)) + epsilon)
+        vertex = t.whole(_top_singular, g) if ord == "nuclear" else g / (root(t.sum(g * g)) + epsilon)
         return w + lambda_ * vertex, s
 
     rule = leafwise(None, None, update, reads_weights=True)

@@ -56,16 +56,16 @@ def scale_by_lamb(
 
     def adapted(g: jax.Array, s: LambState, w: jax.Array, t: Moment) -> tuple[jax.Array, LambState]:
         u, s = update(g, s, w, t)
-        return _trust_ratio(w, u) * u, s
+        return _trust_ratio(w, u, t) * u, s
 
     plain = leafwise(LambState, init, update, reads_weights=True)
     adaptive = dataclasses.replace(plain, update=adapted)
     return except_for(adaptive, plain, excluded(exclude_from_layer_adaptation or ()))
 
 
-def _trust_ratio(w: jax.Array, u: jax.Array) -> jax.Array:
+def _trust_ratio(w: jax.Array, u: jax.Array, t: Moment) -> jax.Array:
     """The norm of `w` over that of `u`, or 1 where either is zero."""
-    w_norm, u_norm = root(jnp.sum(w * w)), root(jnp.sum(u * u))
+    w_norm, u_norm = root(t.sum(w * w)), root(t.sum(u * u))
     usable = (w_norm > 0) & (u_norm > 0)
     return jnp.where(usable, w_norm / jnp.where(usable, u_norm, 1.0), 1.0)
 

@@ -51,7 +51,7 @@ def scale_by_novograd(
 
     def update(g: jax.Array, s: NovoGradState, w: jax.Array, t: Moment) -> tuple[jax.Array, NovoGradState]:
         first = t.step == 1
-        g2 = jnp.sum(g * g)
+        g2 = t.sum(g * g)
         v = jnp.where(first, g2, beta_2 * s.v + (1 - beta_2) * g2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
         u = with_decay(g / (root(v if vhat is None else vhat) + epsilon), weight_decay, w)

@@ -34,7 +34,8 @@ def composition(class_name: str, **sentences: str) -> Callable[[Callable[P, Line
                 return assemble(Optimizer, recipe, line)
             check_stages(body.__name__, given)
             compiled = line.compiles and given["jit_compile"]
-            return assemble(Optimizer, recipe, dataclasses.replace(line, compiles=compiled).insert(*stages(given)))
+            line = dataclasses.replace(line, compiles=compiled, shard_axes=given["shard_axes"])
+            return assemble(Optimizer, recipe, line.insert(*stages(given)))
 
         return register(declare(class_name, body, build, common=common, sentences=sentences))
 

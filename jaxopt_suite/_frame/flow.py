@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._frame.split import WHOLE, ShardAxes, Split, declared, typed
 from jaxopt_suite._trees import Tree
 
 Result = TypeVar("Result")
@@ -26,6 +27,7 @@ class Flow(Generic[Result]):
       hold: its result where a gate holds the gradients back, so that nothing behind runs.
       shares: whether arrays that are alike share one trace.
       writes: whether an array of a 16-bit parameter comes as the value to write, in float32, not as the step to add.
+      shard_axes: what is said of the parameters' parts inside `shard_map`; None where their types say it.
     """
 
     owner: str
@@ -37,9 +39,14 @@ class Flow(Generic[Result]):
     hold: Callable[[], Result]
     shares: bool = True
     writes: bool = False
+    shard_axes: ShardAxes | None = None
 
     def replace(self, **changes: object) -> "Flow[Any]":
         return dataclasses.replace(self, **changes)
+
+    def of(self, owner: str, shard_axes: ShardAxes | None) -> "Flow[Result]":
+        """The flow in a line of this name, which may say itself how parameters are split."""
+        return self.replace(owner=owner, shard_axes=self.shard_axes if shard_axes is None else shard_axes)
 
     def part(self, keep: Sequence[bool]) -> "Flow[Arrays]":
         """The flow of some of the leaves, to be given back by `whole`."""
@@ -51,6 +58,13 @@ class Flow(Generic[Result]):
 
     def weights(self) -> Arrays:
         return [None] * len(self.xs) if self.params is None else trees.leaves(self.params)
+
+    def splits(self) -> list[Split]:
+        """Of which arrays this device holds a part."""
+        if self.shard_axes is None:
+            return [WHOLE if x is None else typed(x, w) for x, w in zip(self.xs, self.weights(), strict=True)]
+        named = zip(trees.paths(self.grads), self.xs, strict=True)
+        return [WHOLE if x is None else declared(self.shard_axes, path, jnp.shape(x)) for path, x in named]
 
     def dtype(self) -> jnp.dtype:
         """The precision of scalars."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from jaxopt_suite._frame.split import WHOLE, Split
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._recipe.words import Number
 from jaxopt_suite.state._codec import Storage
@@ -33,6 +34,10 @@ class Moment:
       extra: the further arguments of `update` that the rule asks for by `extra_args`, each this array's part of a
         tree like the parameters, or a scalar.
       leaf: a number of the array's own, uint32, for a rule that is `random`; else None.
+      split: how the array is split over the axes of `shard_map`, where this device holds a part of it.
+      splits: those of all arrays, in `update_shared`.
+
+    What a rule reduces it reduces by `t.sum`, `t.mean` or `t.whole`, which know of the other parts.
     """
 
     count: jax.Array
@@ -40,6 +45,20 @@ class Moment:
     step: jax.Array
     extra: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
     leaf: jax.Array | None = None
+    split: Split = dataclasses.field(default=WHOLE, metadata={"static": True})
+    splits: tuple[Split, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def sum(self, x: jax.Array, axis: int | None = None) -> jax.Array:
+        """`jnp.sum` of an array like the parameter, over all devices that hold a part of it."""
+        return self.split.sum(x, axis)
+
+    def mean(self, x: jax.Array, axis: int | None = None) -> jax.Array:
+        """`jnp.mean` of an array like the parameter, over all devices that hold a part of it."""
+        return self.split.mean(x, axis)
+
+    def whole(self, function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+        """This device's part of a function of the whole array, such as a product of matrices."""
+        return self.split.whole(function, x)
 
 
 Shared = dict[str, jax.Array]

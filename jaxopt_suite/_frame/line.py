@@ -13,6 +13,7 @@ from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow, Result, spread
 from jaxopt_suite._frame.members import Members
 from jaxopt_suite._frame.rate import Rates
+from jaxopt_suite._frame.split import ShardAxes
 from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage
 from jaxopt_suite._frame.walk import Walk, evaluated
 from jaxopt_suite._frame.writer import Writer
@@ -33,6 +34,7 @@ class Line:
       decay: inverse-time decay of the rate.
       moves: whether anything is ever moved; the state of what moves nothing is empty.
       compiles: whether a step that is called outside of a trace runs as one compiled program.
+      shard_axes: what is said of the parameters' parts inside `shard_map`; None where their types say it.
     """
 
     owner: str
@@ -42,6 +44,7 @@ class Line:
     decay: Number | None = None
     moves: bool = True
     compiles: bool = True
+    shard_axes: ShardAxes | None = None
 
     def insert(self, *stages: AnyStage) -> "Line":
         """This line with further stages, each at its place, behind those that stand there already."""
@@ -96,8 +99,7 @@ class Line:
     @functools.cached_property
     def extra_args(self) -> bool:
         """Whether `update` uses further keyword arguments."""
-        asked = any(stage.prototype.extra_args for _, stage in self.leafwise)
-        return asked or getattr(self.members, "extra_args", False)
+        return any(s.prototype.extra_args for _, s in self.leafwise) or getattr(self.members, "extra_args", False)
 
     @property
     def holds_some(self) -> bool:
@@ -128,8 +130,7 @@ class Line:
         dtype = trees.compute_dtype(*trees.leaves(mine))
         exact = mine if self.writer is None else self.writer.at_first(self.owner, mine)
         seen = {key: mine if stage.place is Place.WRITE else exact for key, stage in self.keyed}
-        kept = [(key, stage) for key, stage in self.keyed if stage.layout.slots is not None]
-        stages = {key: stage.init(self.owner, seen[key], dtype) for key, stage in kept}
+        stages = {key: stage.init(self.owner, seen[key], dtype) for key, stage in self.keyed if stage.layout.slots}
         if self.members is not None:
             stages[MEMBERS] = self.members.init(_among(params, moving, exact))
         return OptimizerState(jnp.zeros((), jnp.int32), self.rates.first(dtype), stages)
@@ -165,7 +166,7 @@ class Line:
         self.check_state(state)
         if not self.moves:
             return flow.then([None] * len(flow.xs)), state
-        flow, moving = flow.replace(owner=self.owner), self.moving(flow.grads)
+        flow, moving = flow.of(self.owner, self.shard_axes), self.moving(flow.grads)
         if moving is None:
             return self._admit(self.front, flow, state)
         part = flow.part(moving).replace(then=lambda xs: flow.then(spread(xs, moving)), hold=flow.hold)

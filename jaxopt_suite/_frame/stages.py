@@ -16,6 +16,7 @@ from jax.core import Tracer
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule, map_rule
+from jaxopt_suite._frame.split import Split
 from jaxopt_suite._recipe.check import Config, show
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Number, Scalar
@@ -88,14 +89,15 @@ class Gate(Stage):
 
     Attributes:
       slots, first, shared: its `Layout`; its slots have the gradients' shapes.
-      update: `(xs, table) -> (go, passed, held)`. Where `go`, `passed()` gives the gradients that go on and the new
-        slots; elsewhere `held()` gives the new slots.
+      update: `(xs, table, splits) -> (go, passed, held)`, where `splits` says of which arrays this device holds a
+        part. Where `go`, `passed()` gives the gradients that go on and the new slots; elsewhere `held()` gives the
+        new slots.
     """
 
     slots: type
     first: Callable[[jax.Array], Slots]
     shared: Mapping[str, float]
-    update: Callable[[Arrays, SlotTable], Verdict]
+    update: Callable[[Arrays, SlotTable, Sequence[Split]], Verdict]
 
     @property
     def layout(self) -> Layout:
@@ -106,7 +108,7 @@ class Gate(Stage):
     ) -> Result:
         table = SlotTable(flow.owner, trees.paths(flow.grads), self.layout, slots)
         table.check_like(flow.xs)
-        go, passed, stays = self.update(flow.xs, table)
+        go, passed, stays = self.update(flow.xs, table, flow.splits())
         return _either(go, lambda: self._pass(flow, onward, *passed()), lambda: held(stays()))
 
     def _pass(self, flow: Flow, onward: Callable[[Arrays, Slots], Result], xs: Arrays, slots: Slots) -> Result:

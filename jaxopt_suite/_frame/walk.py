@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule
+from jaxopt_suite._frame.split import SplitError
 from jaxopt_suite._frame.stages import LeafStage
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._codec import Dither, decode, encode, is_blocks
@@ -26,6 +27,7 @@ class Walk:
         self.flow, self.step, self.learning_rate = flow, step, learning_rate
         self.xs = [None if x is None else jnp.asarray(x) for x in flow.xs]
         self.ws = [None if w is None else jnp.asarray(w) for w in flow.weights()]
+        self.splits = flow.splits()
         self.dtypes = [trees.compute_dtype(x, w) for x, w in zip(self.xs, self.ws, strict=True)]
         self._traced: dict[Any, Callable] = {}
 
@@ -68,7 +70,9 @@ class Walk:
         if rule.update_shared is None:
             return
         dtype = next(iter(table.shared.values())).dtype
-        new = rule.update_shared(table.shared, [x for x in self.xs if x is not None], self._moment(dtype))
+        given = [(x, split) for x, split in zip(self.xs, self.splits, strict=True) if x is not None]
+        t = dataclasses.replace(self._moment(dtype), splits=tuple(split for _, split in given))
+        new = rule.update_shared(table.shared, [x for x, _ in given], t)
         table.shared = {name: value.astype(dtype) for name, value in new.items()}
 
     def _moment(self, dtype: jnp.dtype) -> Moment:
@@ -87,9 +91,13 @@ class Walk:
             chain = tuple(rule.of(names[i], x if w is None else w) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
             mine = {n: jnp.asarray(parts[i], c) for n, parts in extra.items()}
-            t = dataclasses.replace(moments[c], extra=mine, leaf=leaf_number(names[i]) if draws else None)
+            leaf = leaf_number(names[i]) if draws else None
+            t = dataclasses.replace(moments[c], extra=mine, leaf=leaf, split=self.splits[i])
             try:
                 moved, rows = self._trace(chain, c)(x, rows, w, t)
+            except SplitError as error:
+                path = trees.paths(self.flow.grads)[i]
+                raise SplitError(f"at {path!r}: {error}") from None
             except (AttributeError, TypeError, ValueError):  # a state that does not fit often fails inside of a rule
                 for table, rule in zip(tables, chain, strict=True):
                     table.check(i, jax.eval_shape(rule.init, x if w is None else w))

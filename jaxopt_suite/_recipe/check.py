@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 Value: TypeAlias = Any  # what may come as an argument, or stand in a config
 Config: TypeAlias = Mapping[str, Value]
@@ -212,6 +213,9 @@ def _axis(value: Value, word: Word, refuse: Refuse) -> Value:
     return tuple(names) if isinstance(value, list) else value
 
 
+AXIS = Word("axis", "the name of a mapped axis, or a tuple of names")
+
+
 def _patterns(value: Value, word: Word, refuse: Refuse) -> tuple[str, ...]:
     patterns = (value,) if isinstance(value, str) else value
     if not isinstance(patterns, (tuple, list)) or not all(isinstance(p, str) for p in patterns):
@@ -241,6 +245,19 @@ def _rules(value: Value, word: Word, refuse: Refuse) -> dict[str, Value]:
     return dict(pairs)
 
 
+def _specs(value: Value, word: Word, refuse: Refuse) -> tuple[tuple[str, Value], ...]:
+    """Pairs of a regex and a name, some names or None for each dimension."""
+    pairs = tuple(value.items()) if isinstance(value, Mapping) else value
+    named = _rules(pairs, word, refuse) if pairs else {}
+    return tuple((pattern, _spec(spec, refuse)) for pattern, spec in named.items())
+
+
+def _spec(spec: Value, refuse: Refuse) -> tuple[Value, ...]:
+    if not isinstance(spec, (tuple, list, PartitionSpec)):
+        raise refuse(TypeError, f" For {show(spec)}, write ({show(spec)},).")
+    return tuple(None if names is None else _axis(names, AXIS, refuse) for names in spec)
+
+
 def _numbers(value: Value, word: Word, refuse: Refuse) -> tuple[float, ...]:
     values = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(values, (tuple, list)):
@@ -265,5 +282,6 @@ _KINDS: dict[str, Callable[[Value, Word, Refuse], Value]] = {
     "axis": _axis,
     "patterns": _patterns,
     "rules": _rules,
+    "specs": _specs,
     "numbers": _numbers,
 }

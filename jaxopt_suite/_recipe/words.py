@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 
-from jaxopt_suite._recipe.check import Value, Word
+from jaxopt_suite._recipe.check import AXIS, Value, Word
 
 Schedule = Callable[[Value], Value]  # step -> value
 Scalar = float | jax.Array
@@ -39,7 +39,12 @@ Count = Annotated[int, _integer(0)]
 Period = Annotated[int, _integer(1)]
 Several = Annotated[int, _integer(2)]
 
-Axis = Annotated[str | Sequence[str], Word("axis", "the name of a mapped axis, or a tuple of names")]
+Axis = Annotated[str | Sequence[str], AXIS]
+AxisDtype = Literal["bfloat16", "float16", "float32"]
+Specs = Annotated[
+    Mapping[str, Sequence[str | Sequence[str] | None]] | Sequence[tuple[str, Sequence[str | Sequence[str] | None]]],
+    Word("specs", "a dict from regular expressions to an axis name, a tuple of them or None for each dimension"),
+]
 Patterns = Annotated[str | Sequence[str], Word("patterns", "a regular expression or a list of them")]
 Floats = Annotated[Sequence[float], Word("numbers", "a list of finite numbers")]
 Function = Annotated[Callable[[Value], Value], Word("function", "a function of one number")]
@@ -70,6 +75,9 @@ SENTENCES: Mapping[str, str] = {
     "gradient_accumulation_steps": "average so many gradients into one step.",
     "axis_name": "aggregate over it what is not summed yet (the types of shard_map tell, those of pmap do not).",
     "axis_op": "how the gradients of the axis are aggregated; a sum is TensorFlow's habit.",
+    "axis_dtype": "dtype that gradients are sent in over the axis; None is their own.",
+    "shard_axes": "inside shard_map, over which mapped axes the dimensions of a parameter are split: by regexes of "
+    "paths, as in a PartitionSpec. None: the types say it (those of pmap and check_vma=False do not).",
     "warmup_steps": "steps of the warm-up.",
     "optimizer": "the optimizer that is wrapped.",
     "name": "name to show.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.flow import Arrays
+from jaxopt_suite._frame.split import Split
 from jaxopt_suite._frame.stages import Gate, Place, Verdict
 from jaxopt_suite._recipe.words import Several
 from jaxopt_suite.state._layout import SlotTable, state_class
@@ -39,7 +41,7 @@ def accumulate(gradient_accumulation_steps: Several) -> Gate:
     """
     n = gradient_accumulation_steps
 
-    def update(xs: Arrays, slots: SlotTable) -> Verdict:
+    def update(xs: Arrays, slots: SlotTable, splits: Sequence[Split]) -> Verdict:
         micro_step = slots.shared["micro_step"]
 
         # a state of a longer cycle holds the sum of too many; 1 in any other

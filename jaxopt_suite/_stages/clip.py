@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
+from jaxopt_suite._frame.split import Split, total
 from jaxopt_suite._frame.stages import Place
 from jaxopt_suite._recipe.words import Positive, Scalar, scalar
 from jaxopt_suite.state._layout import state_class
@@ -54,7 +55,7 @@ def clip_by_norm(clipnorm: Positive) -> Rule:
     c = scalar(clipnorm)
 
     def update(g: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
-        return g * (c / jnp.maximum(root(jnp.sum(g * g)), c)), s
+        return g * (c / jnp.maximum(root(t.sum(g * g)), c)), s
 
     return leafwise(None, None, update)
 
@@ -78,7 +79,7 @@ def clip_by_global_norm(global_clipnorm: Positive) -> Rule:
     c = scalar(global_clipnorm)
 
     def update_shared(kept: dict[str, Any], xs: Sequence[jax.Array], t: Moment) -> dict[str, Any]:
-        return {"gradient_norm": global_norm(xs, t.count.dtype)}
+        return {"gradient_norm": global_norm(xs, t.splits, t.count.dtype)}
 
     def update(g: jax.Array, s: ClipState, w: jax.Array, t: Moment) -> tuple[jax.Array, ClipState]:
         norm = jnp.asarray(s.gradient_norm)
@@ -109,18 +110,18 @@ def clip_norm(g: jax.Array, c: Scalar, n: Scalar) -> jax.Array:
     return g * scale.astype(jnp.result_type(g))
 
 
-def global_norm(xs: Sequence[jax.Array], dtype: jnp.dtype) -> jax.Array:
-    """The Euclidean norm of all arrays together, summed in `dtype`.
+def global_norm(xs: Sequence[jax.Array], splits: Sequence[Split], dtype: jnp.dtype) -> jax.Array:
+    """The Euclidean norm of all arrays together, and of all their parts, summed in `dtype`.
 
     Small arrays of one type are squared and added up before they are reduced. A thousand leaves then make a few
     dozen reductions; and unlike arrays that are joined, they are neither copied nor moved between devices.
     """
     alike: dict[Any, list[jax.Array]] = {}
-    for i, x in enumerate(xs):
-        alike.setdefault(jax.typeof(x) if x.size <= _SMALL else i, []).append(jnp.square(x.astype(dtype)))
+    for i, (x, split) in enumerate(zip(xs, splits, strict=True)):
+        alike.setdefault((split, jax.typeof(x) if x.size <= _SMALL else i), []).append(jnp.square(x.astype(dtype)))
     sums = [
-        functools.reduce(operator.add, squares[start : start + _TOGETHER])
-        for squares in alike.values()
+        (split, jnp.sum(functools.reduce(operator.add, squares[start : start + _TOGETHER])))
+        for (split, _), squares in alike.items()
         for start in range(0, len(squares), _TOGETHER)
     ]
-    return root(sum(map(jnp.sum, sums), jnp.zeros((), dtype)))
+    return root(total(sums, dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._declare import Inner, transform, wrapper
 from jaxopt_suite._frame.flow import Arrays
+from jaxopt_suite._frame.split import Split, total
 from jaxopt_suite._frame.stages import AnyStage, Gate, Place, TreeStage, Verdict
 from jaxopt_suite._recipe.words import Period, PositiveConstant, Scalar, Text
 from jaxopt_suite._trees import compute_dtype
@@ -56,7 +58,7 @@ def unscale_dynamically(initial_scale: PositiveConstant = 2.0**15, dynamic_growt
     (Array(0., dtype=float32), Array(4., dtype=float32))
     """
 
-    def update(xs: Arrays, slots: SlotTable) -> Verdict:
+    def update(xs: Arrays, slots: SlotTable, splits: Sequence[Split]) -> Verdict:
         scale, finite_steps = slots.shared["scale"], slots.shared["finite_steps"]
 
         def passed() -> tuple[Arrays, LossScaleState]:
@@ -69,8 +71,8 @@ def unscale_dynamically(initial_scale: PositiveConstant = 2.0**15, dynamic_growt
             return LossScaleState(jnp.maximum(scale * 0.5, 1.0), jnp.zeros_like(finite_steps))
 
         # `g - g` is 0 where `g` is finite, else NaN; XLA:CPU stores the mask of `isfinite`, and its max loses NaN
-        finite = [jnp.sum(g - g) == 0 for g in xs if g is not None]
-        return jnp.all(jnp.stack(finite)), passed, held
+        wrong = [(s, jnp.sum(g - g).astype(scale.dtype)) for s, g in zip(splits, xs, strict=True) if g is not None]
+        return total(wrong, scale.dtype) == 0, passed, held
 
     def loss_scale(slots: LossScaleState | None) -> jax.Array:
         if slots is None or slots.scale is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._codec import Storage, decode, encode, is_blocks, joined
+from jaxopt_suite.state._codec import Blocks, Storage, decode, encode, is_blocks, joined
 
 T = TypeVar("T")
 
@@ -181,6 +181,13 @@ def with_values(stage: Slots, changed: Mapping[str, Tree]) -> Slots:
     return _with_columns(stage, {name: [encode(x, old, None) for x, old in column] for name, column in pairs.items()})
 
 
+def coded(state: Tree) -> list[Blocks]:
+    """The arrays in a state that are stored as codes."""
+    stages = [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Coded)) if isinstance(x, Coded)]
+    columns = [_columns(stage, [name.removesuffix(_SCALE) for name in stage.scales]) for stage in stages]
+    return [x for found in columns for column in found.values() for x in column if is_blocks(x)]
+
+
 def _columns(stage: Slots, names: Iterable[str]) -> dict[str, list[Any]]:
     """What is stored in some slots, array by array."""
     slots, scales = opened(stage)
@@ -202,8 +209,11 @@ def _with_columns(stage: Slots, columns: Mapping[str, Sequence[Any]], shared: Ma
     return Coded(slots, {**scales, **new})
 
 
+_SCALE = "_scale"
+
+
 def _scale_of(name: str) -> str:
-    return f"{name}_scale"
+    return name + _SCALE
 
 
 def _scale(x: Any) -> Any:

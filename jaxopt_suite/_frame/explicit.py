@@ -1,0 +1,57 @@
+"""Steps on meshes with explicit axes."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, auto_axes
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._trees import Tree
+
+Step = Callable[[Tree, Tree, Tree, dict[str, Tree]], tuple[Tree, Tree]]
+
+
+def automatic(step: Step, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]) -> Any:
+    """`step(grads, state, params, extra)`, whose inside the compiler places where the types of the mesh would refuse.
+
+    Types refuse a product of matrices that are sharded, or a sum of arrays that are sharded otherwise (a slot that is
+    split further than its parameter). The results lie as what they replace: updates as their gradients, or with
+    `apply` the parameters as they lay; the state as it lay.
+    """
+    before = jax.tree.leaves(state)
+    mesh = next((mesh for mesh in map(_explicit, [*before, *jax.tree.leaves((grads, params))]) if mesh), None)
+    if mesh is None:
+        return step(grads, state, params, extra)
+    containers: list[Any] = []
+
+    further, names = jax.tree.flatten(extra)  # among them functions, such as the loss of a line search
+
+    def flat(grads: Tree, state: Tree, params: Tree, arrays: list[Any]) -> list[list[Any]]:
+        mixed = [x if callable(x) else array for x, array in zip(further, arrays, strict=True)]
+        results = step(grads, state, params, jax.tree.unflatten(names, mixed))
+        containers[:] = map(jax.tree.structure, results)
+        return [jax.tree.leaves(tree) for tree in results]
+
+    arrays = [None if callable(x) else x for x in further]
+    nowhere = NamedSharding(mesh, PartitionSpec())  # of what is not on the mesh yet
+    places = [
+        [jax.typeof(x).sharding if _explicit(x) else nowhere for x in xs]
+        for xs in (_replaced(apply, grads, params), before)
+    ]
+    placed = cast(Callable[..., list[list[Any]]], auto_axes(flat, out_sharding=places))
+    return tuple(map(jax.tree.unflatten, containers, placed(grads, state, params, arrays)))
+
+
+def _explicit(x: Any) -> AbstractMesh | None:
+    """The mesh of an array, where it has explicit axes."""
+    mesh = jax.typeof(x).sharding.mesh if isinstance(x, jax.Array) else None
+    return mesh if mesh is not None and AxisType.Explicit in mesh.axis_types else None
+
+
+def _replaced(apply: bool, grads: Tree, params: Tree) -> list[Any]:
+    """What the updates, or the new parameters, lie as: a gradient that is missing as its parameter."""
+    if apply or params is None:
+        return jax.tree.leaves(params if apply else grads)
+    pairs = zip(trees.leaves(grads), trees.leaves(params), strict=False)  # trees that differ are refused in the step
+    return [w if g is None else g for g, w in pairs if g is not None or w is not None]
