@@ -19,10 +19,16 @@ Slots: TypeAlias = Any  # a NamedTuple: of arrays in a rule, of trees in a state
 
 MEMBERS = "members"  # the key of what a composition is made of
 
+STATE_CLASSES: dict[str, type] = {}  # the classes of slots by name, for states that were stored without them
+
 
 def state_class(cls: type[T]) -> type[T]:
-    """A class of slots, pickled by the name that it is exported with, wherever it is written."""
+    """A class of slots, pickled by the name that it is exported with, wherever it is written.
+
+    One with a method `idle` says by it whether a run goes on as well without what its slots hold.
+    """
     cls.__module__ = "jaxopt_suite.transforms"
+    STATE_CLASSES[cls.__name__] = cls
     return cls
 
 

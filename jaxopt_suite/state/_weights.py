@@ -66,7 +66,7 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
     """
-    _hdf5.write(file, find_all("save_weights", state, within).named("save_weights"), overwrite)
+    _hdf5.write("save_weights", file, find_all("save_weights", state, within).named("save_weights"), overwrite)
 
 
 def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -> Tree:
@@ -75,7 +75,7 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     Raises:
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
     """
-    found, held = find_all("load_weights", state, within), _hdf5.read(file)
+    found, held = find_all("load_weights", state, within), _hdf5.read("load_weights", file)
     old = found.named("load_weights")
     for name in [*old, *held]:
         if name not in held or name not in old:
