@@ -141,11 +141,11 @@ class Matched:
         mine = [j for j, v in enumerate(self.new) if v.place == place and v.is_slot and v.path]
         kept = Counter(self.old[self.source[j]].place for j in mine if j in self.source)
         if kept:
-            return [name for name, _ in kept.most_common()]
+            return sorted(kept, key=lambda name: (-kept[name], name != place))
         paths = {self.new[j].path for j in mine}
         held = Counter(v.place for v in self.old if v.is_slot and self.paths.get(v.path) in paths)
         if held:
-            return [name for name, _ in held.most_common()]
+            return sorted(held, key=lambda name: (-held[name], name != place))
         counted = [v.place for v in self.old if v.is_count]
         if place in counted:
             return [place]

@@ -12,7 +12,7 @@ import jax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import MEMBERS, STATE_CLASSES, OptimizerState, slot_names
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, slot_names
 
 COUNT, HELD, RECORD = "count", "learning_rate", "last_learning_rate"
 
