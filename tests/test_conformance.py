@@ -38,7 +38,7 @@ COMMON_BAD = [
     ({"loss_scale_factor": -2.0}, "loss_scale_factor must be > 0, got -2.0."),
     ({"decay": -0.1}, "decay must be >= 0, got -0.1."),
     ({"axis_op": "max"}, "axis_op must be one of 'sum', 'mean', got 'max'."),
-    ({"dialect": "legcy"}, "dialect must be one of 'keras', 'legacy', got 'legcy'. Did you mean 'legacy'?"),
+    ({"dialect": "legcy"}, "dialect must be one of 'keras', 'legacy', 'torch', got 'legcy'. Did you mean 'legacy'?"),
     ({"jit_compile": "yes"}, "jit_compile must be True or False, got 'yes'."),
     ({"clip_norm": 1.0}, "there is no argument 'clip_norm'. Did you mean 'clipnorm'?"),
 ]

@@ -6,9 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 import pytest
-from test_state import refuse
 
 import jaxopt_suite as jos
 

@@ -99,11 +99,18 @@ def test_what_does_not_belong_together_is_refused():
     flat = give(state, tx, params)
     refuse(ValueError, "to_dict: the state is not of this optimizer and these parameters: 'vhat/body/bias' is not "
            "there, must have (2,).", give, state, jos.adam(amsgrad=True), params)  # fmt: skip
-    refuse(ValueError, "'m/head' has shape (2, 4), must have (2, 5).", give, state, tx, {**params, "head": jnp.ones((2, 5))})
+    refuse(
+        ValueError,
+        "'m/head' has shape (2, 4), must have (2, 5).",
+        give,
+        state,
+        tx,
+        {**params, "head": jnp.ones((2, 5))},
+    )
     twice = {"a/b": jnp.ones(2), "a": {"b": jnp.zeros(2)}}
     refuse(ValueError, "to_dict: two variables are called 'm/a/b'", give, tx.init(twice), tx, twice)
     refuse(ValueError, "'vhat/body/bias' is not in the dict. Did you mean", take, flat, jos.adam(amsgrad=True), params)
-    refuse(ValueError, "from_dict: 3 variables would be lost: 'v/body/bias' (nothing here keeps it)", take, flat,
+    refuse(ValueError, "from_dict: 6 variables would be lost: 'm/body/bias' (nothing here keeps it)", take, flat,
            jos.sgd(momentum=0.5), params)  # fmt: skip
     refuse(TypeError, "from_dict: 'm/body/bias' is float32, in the state it is float64.", wide, flat, tx)
     refuse(TypeError, "from_dict: expected the dict that to_dict made, got {'count'", take, {"count": 1}, tx, params)
@@ -190,9 +197,11 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
         file = tmp_path / f"good{suffix}"
         refuse(FileExistsError, "exists and overwrite is False", jos.state.save_dict, file, flat, overwrite=False)
         before = file.read_bytes()
-        with pytest.raises(Exception, match="."):
+        with pytest.raises((TypeError, AttributeError)):
             jos.state.save_dict(file, {**flat, "bad": np.array(["text"])})
         assert file.read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {"good.safetensors", "good.h5"}
     refuse(ValueError, "save_dict: the file must end with one of ['.safetensors'", jos.state.save_dict, "a.pkl", flat)
-    refuse(TypeError, "save_dict: expected the dict that to_dict made", jos.state.save_dict, tmp_path / "a.h5", {"x": 1})
+    refuse(
+        TypeError, "save_dict: expected the dict that to_dict made", jos.state.save_dict, tmp_path / "a.h5", {"x": 1}
+    )

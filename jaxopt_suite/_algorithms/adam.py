@@ -14,6 +14,8 @@ from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
 
+SENTENCES = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias."}
+
 
 @state_class
 class AdamState(NamedTuple):
@@ -24,11 +26,18 @@ class AdamState(NamedTuple):
     nonnegative = ("v", "vhat")
 
 
-@transform()
+@transform(sentences=SENTENCES)
 def scale_by_adam(
-    beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7, *, amsgrad: bool = False
+    beta_1: Beta = 0.9,
+    beta_2: Beta = 0.999,
+    epsilon: NonNegative = 1e-7,
+    *,
+    amsgrad: bool = False,
+    epsilon_hat: bool = True,
 ) -> Rule:
     """The direction of Adam, with `epsilon` as "epsilon hat": it is added to `sqrt(v)` before bias correction.
+
+    Without `epsilon_hat` it is added to the corrected root, as in PyTorch and Optax.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.scale_by_adam(epsilon=0.0)
@@ -44,13 +53,15 @@ def scale_by_adam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        alpha = root(1 - beta_2**t.count) / (1 - beta_1**t.count)
-        return alpha * m / (root(v if vhat is None else vhat) + epsilon), AdamState(m, v, vhat)
+        correction = root(1 - beta_2**t.count)
+        added = epsilon if epsilon_hat else epsilon * correction
+        alpha = correction / (1 - beta_1**t.count)
+        return alpha * m / (root(v if vhat is None else vhat) + added), AdamState(m, v, vhat)
 
     return leafwise(AdamState, init, update)
 
 
-@optimizer("Adam")
+@optimizer("Adam", dialects=("keras", "legacy", "torch"))
 def adam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -65,7 +76,8 @@ def adam(
         w <- w - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
 
     `epsilon` is the paper's "epsilon hat". Unlike `optax.adam`, which adds it after bias correction, it weighs
-    more in early steps; and AMSGrad here takes the largest `v` before bias correction.
+    more in early steps; and AMSGrad here takes the largest `v` before bias correction. The torch dialect is
+    PyTorch's, `epsilon` after it too, and its `weight_decay` a penalty in the gradient.
 
     >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.adam(learning_rate=0.1)
@@ -76,4 +88,5 @@ def adam(
 
     Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad)
+    hat = common.get("dialect") != "torch"
+    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, epsilon_hat=hat)

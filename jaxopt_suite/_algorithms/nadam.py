@@ -15,7 +15,7 @@ from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
 
-SCHEDULE_DECAY = {"keras": 1.0, "legacy": 0.004}
+SCHEDULE_DECAY = {"keras": 1.0, "legacy": 0.004, "torch": 0.004}
 
 
 SENTENCES = {"schedule_decay": "speed of the momentum's rise: `0.96 ** (schedule_decay * step)`."}
@@ -64,7 +64,7 @@ def scale_by_nadam(
     return leafwise(NadamState, init, update, shared={"product": 1.0}, update_shared=update_shared)
 
 
-@optimizer("Nadam", sentences=SENTENCES)
+@optimizer("Nadam", sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
 def nadam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -79,7 +79,7 @@ def nadam(
         m <- m + (1 - beta_1) (g - m),    v <- v + (1 - beta_2) (g^2 - v)
         w <- w - rate * (u_{t+1} m / (1 - P u_{t+1}) + (1 - u_t) g / (1 - P)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
 
-    `schedule_decay` is 1 where it is not given, as in Keras 3, and 0.004 in the legacy dialect. In
+    `schedule_decay` is 1 where it is not given, as in Keras 3, and 0.004 in the legacy and torch dialects. In
     `optax.nadam` the momentum is constant.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
