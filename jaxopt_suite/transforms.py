@@ -2,6 +2,9 @@
 
 from jaxopt_suite._algorithms._orthogonal import MuonState as MuonState
 from jaxopt_suite._algorithms._orthogonal import scale_by_muon as scale_by_muon
+from jaxopt_suite._algorithms._trace import RMSpropTraceState as RMSpropTraceState
+from jaxopt_suite._algorithms._trace import TraceState as TraceState
+from jaxopt_suite._algorithms._trace import scale_by_trace as scale_by_trace
 from jaxopt_suite._algorithms.adabelief import AdaBeliefState as AdaBeliefState
 from jaxopt_suite._algorithms.adabelief import scale_by_adabelief as scale_by_adabelief
 from jaxopt_suite._algorithms.adadelta import AdadeltaState as AdadeltaState
@@ -32,14 +35,11 @@ from jaxopt_suite._algorithms.proximal_adagrad import scale_by_proximal_adagrad 
 from jaxopt_suite._algorithms.radam import RectifiedAdamState as RectifiedAdamState
 from jaxopt_suite._algorithms.radam import scale_by_radam as scale_by_radam
 from jaxopt_suite._algorithms.rmsprop import RMSpropState as RMSpropState
-from jaxopt_suite._algorithms.rmsprop import RMSpropTraceState as RMSpropTraceState
 from jaxopt_suite._algorithms.rmsprop import scale_by_rmsprop as scale_by_rmsprop
 from jaxopt_suite._algorithms.schedule_free_adamw import ScheduleFreeState as ScheduleFreeState
 from jaxopt_suite._algorithms.schedule_free_adamw import scale_by_schedule_free_adamw as scale_by_schedule_free_adamw
 from jaxopt_suite._algorithms.sgd import MomentumState as MomentumState
-from jaxopt_suite._algorithms.sgd import TraceState as TraceState
 from jaxopt_suite._algorithms.sgd import scale_by_momentum as scale_by_momentum
-from jaxopt_suite._algorithms.sgd import scale_by_trace as scale_by_trace
 from jaxopt_suite._algorithms.yogi import YogiState as YogiState
 from jaxopt_suite._algorithms.yogi import scale_by_yogi as scale_by_yogi
 from jaxopt_suite._stages.accumulate import AccumulatorState as AccumulatorState

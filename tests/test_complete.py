@@ -99,7 +99,7 @@ HOUSE = [
     "_optimizer",
     "_algorithms",
 ]
-HOUSE += ["schedules", "_compositions", "transforms", "precision", "groups", "__init__"]
+HOUSE += ["schedules", "_compositions", "transforms", "precision", "groups", "importers", "__init__"]
 
 
 def test_arrows_go_one_way():

@@ -7,6 +7,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import ACCURATE, bias_correction
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
@@ -14,7 +15,9 @@ from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
 
-SENTENCES = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias."}
+SENTENCES = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias.", "accurate": ACCURATE}
+
+OF_DIALECT = {"torch": {"epsilon_hat": False, "accurate": True}}
 
 
 @state_class
@@ -34,6 +37,7 @@ def scale_by_adam(
     *,
     amsgrad: bool = False,
     epsilon_hat: bool = True,
+    accurate: bool = False,
 ) -> Rule:
     """The direction of Adam, with `epsilon` as "epsilon hat": it is added to `sqrt(v)` before bias correction.
 
@@ -53,9 +57,9 @@ def scale_by_adam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        correction = root(1 - beta_2**t.count)
+        correction = root(bias_correction(beta_2, t, accurate))
         added = epsilon if epsilon_hat else epsilon * correction
-        alpha = correction / (1 - beta_1**t.count)
+        alpha = correction / bias_correction(beta_1, t, accurate)
         return alpha * m / (root(v if vhat is None else vhat) + added), AdamState(m, v, vhat)
 
     return leafwise(AdamState, init, update)
@@ -88,5 +92,4 @@ def adam(
 
     Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
-    hat = common.get("dialect") != "torch"
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, epsilon_hat=hat)
+    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect"), {}))

@@ -7,6 +7,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import bias_correction
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
@@ -43,7 +44,7 @@ def scale_by_adamax(
         m = s.m + (g - s.m) * (1 - beta_1)
         inside, outside = (epsilon, 0.0) if epsilon_in_max else (0.0, epsilon)
         u = jnp.maximum(beta_2 * s.u, jnp.abs(g) + inside)
-        return m / ((1 - beta_1**t.count) * (u + outside)), AdamaxState(m, u)
+        return m / (bias_correction(beta_1, t, epsilon_in_max) * (u + outside)), AdamaxState(m, u)
 
     return leafwise(AdamaxState, init, update)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from jaxopt_suite._algorithms.adam import scale_by_adam
+from jaxopt_suite._algorithms.adam import OF_DIALECT, scale_by_adam
 from jaxopt_suite._frame.leafwise import Rule
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate
@@ -39,5 +39,4 @@ def adamw(
     """
     if weight_decay is None:
         raise ValueError("adamw: weight_decay must be a number >= 0, got None. Adam without decay is `adam`.")
-    hat = common.get("dialect") != "torch"
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, epsilon_hat=hat)
+    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect"), {}))

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._rectified import SENTENCES, check_warm_up, rectified, warm_up
-from jaxopt_suite._algorithms.adam import SENTENCES as EPSILON_HAT
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
@@ -16,6 +15,7 @@ from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNe
 from jaxopt_suite._stages.decay import with_decay
 from jaxopt_suite.state._layout import state_class
 
+EPSILON_HAT = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias."}
 OWN_DECAY = {"keras": ("weight_decay",), "legacy": ("weight_decay",)}  # PyTorch's is the frame's, a penalty
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,16 +15,22 @@ from jaxopt_suite.state._variables import HELD, RECORD, Stage, Variable, joined
 _PATTERNS = word_of(Patterns)
 
 
-class Rename:
-    """New paths of parameters: what the first regex that is found in a path makes of it."""
+Rules = Mapping[str, str] | Callable[[str], str] | None
 
-    def __init__(self, owner: str, rules: Mapping[str, str]):
-        if not isinstance(rules, Mapping) or not all(isinstance(new, str) for new in rules.values()):
+
+class Rename:
+    """New paths of parameters: what the first regex that is found in a path makes of it, or what a function does."""
+
+    def __init__(self, owner: str, rules: Rules):
+        rules = {} if rules is None else rules
+        if not callable(rules) and not (isinstance(rules, Mapping) and all(isinstance(x, str) for x in rules.values())):
             raise TypeError(f"{owner}: rename must be a dict from regexes to replacements, got {show(rules)}.")
-        check(owner, "rename", list(rules), _PATTERNS)
+        check(owner, "rename", [] if callable(rules) else list(rules), _PATTERNS)
         self.owner, self.rules = owner, rules
 
     def __call__(self, path: str) -> str:
+        if callable(self.rules):
+            return self.rules(path)
         pattern = next((pattern for pattern in self.rules if re.search(pattern, path)), None)
         if pattern is None:
             return path
@@ -34,12 +40,12 @@ class Rename:
             came = show(self.rules[pattern])
             raise ValueError(f"{self.owner}: rename: {came} is no replacement: {error}.") from None
 
-    def all(self, paths: Sequence[str], ends: Sequence[str]) -> dict[str, str]:
+    def all(self, paths: Sequence[str], ends: Sequence[str] = ()) -> dict[str, str]:
         """The new path of each; a regex that is found in no path, and two paths that become one, are refused.
 
         `ends` are of other paths, in which a parameter's may be.
         """
-        for pattern in self.rules:
+        for pattern in () if callable(self.rules) else self.rules:
             if not any(re.search(pattern, path) for path in (*paths, *ends)):
                 near = nearest(pattern, paths)
                 raise ValueError(f"{self.owner}: rename: {show(pattern)} is found in no parameter's path.{near}")

@@ -1,6 +1,6 @@
 """A state that outlives the code that wrote it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import jax
@@ -14,7 +14,7 @@ from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._arrays import placed
 from jaxopt_suite.state._flat import is_flat, read_flat
 from jaxopt_suite.state._layout import STATE_CLASSES
-from jaxopt_suite.state._match import Matched, Rename
+from jaxopt_suite.state._match import Matched, Rename, Rules
 from jaxopt_suite.state._report import Fate, Migration
 from jaxopt_suite.state._variables import COUNT, HELD, Variable, first_layout, listed, ours, plain, unit
 
@@ -32,7 +32,7 @@ def migrate(
     state: Tree,
     tx: Initializes,
     params: Tree,
-    rename: Mapping[str, str] | None = None,
+    rename: Rules = None,
     strict: bool = True,
     learning_rate: str = "state",
 ) -> tuple[Tree, Migration]:
@@ -46,7 +46,8 @@ def migrate(
       state: a state in memory, what a checkpoint gives without a template (orbax's plain dicts), one that was
         written before stages had names, or what `to_dict`, `variables` or `load_dict` gave.
       params: the parameters of the new run, whose shapes and devices the state gets.
-      rename: regexes and their replacements (`re.sub`); the first that is found in an old path gives the new one.
+      rename: regexes and their replacements (`re.sub`), of which the first that is found in an old path gives the
+        new one; or a function of the path.
       strict: refuse what would be lost. Records, such as a gradient's norm, and an accumulator between two cycles
         are none.
       learning_rate: whose number a rate is that is one in both: that which the `"state"` holds, or that of the
@@ -82,12 +83,12 @@ def moved(
     fresh: Tree,
     tx: Any,
     params: Tree,
-    rename: Mapping[str, str] | None,
+    rename: Rules,
     strict: bool,
     code_rate: bool = False,
 ) -> tuple[Tree, Migration]:
     """`fresh`, whose variables are `new`, with the values of old ones; and what became of each."""
-    matched = Matched(old, new, Rename(owner, {} if rename is None else rename), code_rate)
+    matched = Matched(old, new, Rename(owner, rename), code_rate)
     source, fates = matched.source, tuple(_fates(matched, trees.paths(params)))
     report = Migration(_called(tx), fates, tuple(_notes(matched)))
     if strict and report.lost:

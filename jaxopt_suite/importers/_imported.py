@@ -1,0 +1,66 @@
+"""What an importer gives, and how it is put together."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxopt_suite._transformation import Transformation
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import STATE_CLASSES
+from jaxopt_suite.state._match import Rename, Rules
+from jaxopt_suite.state._migrate import moved
+from jaxopt_suite.state._report import Migration
+from jaxopt_suite.state._variables import Stage, Variable, listed, ours
+
+Transform: TypeAlias = Callable[[str, np.ndarray], Any] | None
+
+
+class Imported(NamedTuple):
+    """A run of another library.
+
+    Attributes:
+      optimizer: one of ours that takes the same steps.
+      state: its state in the middle of the run.
+      report: what of the other library's state is in it.
+    """
+
+    optimizer: Any
+    state: Tree
+    report: Migration
+
+
+def imported(
+    owner: str,
+    variables: Sequence[Variable],
+    tx: Transformation,
+    params: Tree,
+    rename: Rules,
+    transform: Transform,
+    strict: bool,
+) -> Imported:
+    """The state of `tx` with the variables of another library's."""
+    variables = list(transformed(owner, variables, Rename(owner, rename), transform))
+    fresh = tx.init(params)
+    state, report = moved(owner, variables, list(listed(fresh, ours)), fresh, tx, params, rename, strict)
+    return Imported(tx, state, report)
+
+
+def transformed(owner: str, variables: Iterable[Variable], rename: Rename, transform: Transform) -> Iterable[Variable]:
+    """The slots of parameters laid out as the parameters here are."""
+    for v in variables:
+        if transform is None or not v.is_slot or not v.path:
+            yield v
+            continue
+        path = rename(v.path)
+        made = transform(path, v.value)
+        if not hasattr(made, "shape"):
+            raise TypeError(f"{owner}: transform must return an array, got a {type(made).__name__} for {path!r}.")
+        yield dataclasses.replace(v, value=made)
+
+
+def slot(value: Any, place: str, kind: str, field: str, path: str = "", key: str = "rule") -> Variable:
+    """A slot of one of our classes of slots."""
+    fields = getattr(STATE_CLASSES[kind], "_fields", ())
+    return Variable(value, place, field, path, Stage(key, kind, fields), field)
