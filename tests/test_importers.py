@@ -24,3 +24,30 @@ def test_torch_goes_on(slug):
     assert not report.dropped
     assert not [name for name in report.reset if name != "count"]
     assert worst(continued(tx, state, recorded.params(BEFORE), gradients()), recorded) <= 2e-6
+
+
+KERAS = [(lib, slug) for lib in ("keras3", "tf") for slug in library(lib)[1]["cases"] if not slug.endswith("model")]
+
+
+class Of:
+    """A variable of Keras."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def __array__(self, dtype=None, copy=None):
+        return self.value
+
+
+def variables(recorded):
+    names = recorded.case["names"]
+    return [Of(name, recorded.kept[str(i)]) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("lib", "slug"), KERAS)
+def test_keras_goes_on(lib, slug):
+    recorded = run(lib, slug)
+    params = recorded.params(BEFORE)
+    tx, state, report = jos.importers.keras(variables(recorded), params, optimizer=recorded.case["config"])
+    assert not report.dropped
+    assert worst(continued(tx, state, params, gradients()), recorded) <= 2e-6
