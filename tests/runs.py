@@ -79,7 +79,11 @@ def continued(tx, state, params, grads):
 
 
 def worst(got, run):
-    """The measure of the table, of the steps that are recorded."""
-    stacked = [[tree[at] for at in AFTER] for tree in (got, {at: run.params(at) for at in AFTER})]
-    columns = [jax.tree.map(lambda *xs: np.stack(xs), *steps) for steps in stacked]
+    """The largest error at the steps that are recorded."""
+    return measure(got, {at: run.params(at) for at in AFTER})
+
+
+def measure(got, want):
+    """The measure of the table, of some steps."""
+    columns = [jax.tree.map(lambda *xs: np.stack(xs), *(tree[at] for at in AFTER)) for tree in (got, want)]
     return max(jax.tree.leaves(jax.tree.map(error, *columns)))

@@ -10,4 +10,5 @@ Files are data: nothing of them is unpickled, imported or evaluated.
 
 from jaxopt_suite.importers._imported import Imported as Imported
 from jaxopt_suite.importers._keras import keras as keras
+from jaxopt_suite.importers._optax import optax as optax
 from jaxopt_suite.importers._torch import torch as torch
