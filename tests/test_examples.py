@@ -23,6 +23,7 @@ SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 ARGUMENTS = {
     "compose_with_optax": ("--steps", "50"),
+    "fine_tune": ("--steps", "5"),
     "data_parallel_pmap": ("--steps", "10"),
     "save_and_resume": ("--steps", "20"),
 }

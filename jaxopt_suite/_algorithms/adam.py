@@ -92,4 +92,6 @@ def adam(
 
     Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect"), {}))
+    return scale_by_adam.rule(
+        beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect", "keras"), {})
+    )

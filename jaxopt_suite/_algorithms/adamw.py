@@ -39,4 +39,6 @@ def adamw(
     """
     if weight_decay is None:
         raise ValueError("adamw: weight_decay must be a number >= 0, got None. Adam without decay is `adam`.")
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect"), {}))
+    return scale_by_adam.rule(
+        beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect", "keras"), {})
+    )

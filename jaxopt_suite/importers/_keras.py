@@ -87,7 +87,7 @@ def _kept(source: Any) -> Kept:
         held = source.weights if callable(source.variables) else source.variables
     if not isinstance(held, (list, tuple)):
         raise TypeError(f"keras: expected an optimizer of Keras, its variables, or a file, got {show(source)}.")
-    names = [getattr(v, "path", getattr(v, "name", None)) for v in held]
+    names = [str(getattr(v, "path", getattr(v, "name", ""))) for v in held]
     return Kept([np.asarray(v) for v in held], names if all(names) and names else None, config)
 
 
@@ -204,7 +204,7 @@ def _scalars(kept: Kept, tx: Optimizer, has_rate: bool) -> Iterator[Variable]:
         yield Variable(np.float32(kept.arrays[1]), "", HELD)
 
 
-def _product(tx: Optimizer, steps: int) -> np.ndarray:
+def _product(tx: Optimizer, steps: int) -> np.float32:
     """Of Nadam's momenta so far."""
     beta, speed = tx.recipe.arguments["beta_1"], tx.recipe.arguments["schedule_decay"]
     speed = 1.0 if speed is None else speed

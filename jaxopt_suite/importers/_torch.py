@@ -1,5 +1,6 @@
 """The optimizers of torch."""
 
+import importlib
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ def _load(file: str | PathLike) -> Any:
     if not target.exists():
         raise FileNotFoundError(f"torch: there is no file {str(target)!r}.")
     try:
-        import torch as library
+        library = importlib.import_module("torch")
     except ImportError:
         raise ImportError("torch: files of torch need it: pip install torch. A state_dict() does not.") from None
     try:

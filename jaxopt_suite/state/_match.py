@@ -149,7 +149,8 @@ class Matched:
         if kept:
             return sorted(kept, key=lambda name: (-kept[name], name != place))
         paths = {self.new[j].path for j in mine}
-        held = Counter(v.place for v in self.old if v.is_slot and self.paths.get(v.path) in paths)
+        old = [v for i, v in enumerate(self.old) if i not in self.unfit]  # of another shape it is another parameter
+        held = Counter(v.place for v in old if v.is_slot and self.paths.get(v.path) in paths)
         if held:
             return sorted(held, key=lambda name: (-held[name], name != place))
         counted = [v.place for v in self.old if v.is_count]
