@@ -15,7 +15,18 @@ from test_state import refuse
 
 import jaxopt_suite as jos
 
-TORCH = [*library("torch")[1]["cases"]]
+# what is walked by default; the others, of which each compiles a program too, in CI
+QUICK = {"adam", "sgd_nesterov", "nadam", "rmsprop_centered_momentum", "groups", "adafactor", "accumulation"}
+QUICK |= {"tf_keras/nadam", "legacy/adam_amsgrad", "MultiSteps", "lion", "from_optax"}
+
+
+def walked(*cases):
+    """The cases of a table, by their last word."""
+    marked = [(case if isinstance(case, tuple) else (case,)) for case in cases]
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[-1] not in QUICK)) for case in marked]
+
+
+TORCH = walked(*library("torch")[1]["cases"])
 
 
 def state_dict(slug):
@@ -33,10 +44,16 @@ def test_torch_goes_on(slug):
     tx, state, report = jos.importers.torch(state_dict(slug), recorded.params(BEFORE), iterations=BEFORE)
     assert not report.dropped
     assert not [name for name in report.reset if name != "count"]
-    assert worst(continued(tx, state, recorded.params(BEFORE), gradients()), recorded) <= 2e-6
+    assert worst(continued(tx, state, recorded.params(BEFORE), gradients()), recorded) <= TOLERANCE.get(slug, 2e-6)
 
 
-KERAS = [(lib, slug) for lib in ("keras3", "tf") for slug in library(lib)[1]["cases"] if not slug.endswith("model")]
+# with its decay decoupled, torch's NAdam is ours of Keras, whose float32 powers of beta it has not
+TOLERANCE = {"nadam_decoupled": 1e-5}
+
+
+KERAS = walked(
+    *((lib, slug) for lib in ("keras3", "tf") for slug in library(lib)[1]["cases"] if not slug.endswith("model"))
+)
 
 
 class Of:
@@ -137,7 +154,7 @@ def run_of_optax(tx):
     return middle, {at: jax.tree.map(lambda x, at=at: x[at - BEFORE - 1], later) for at in AFTER}
 
 
-@pytest.mark.parametrize("name", OPTAX)
+@pytest.mark.parametrize("name", walked(*OPTAX))
 def test_optax_goes_on(name):
     make, tx = OPTAX[name]
     (params, state), later = run_of_optax(make())

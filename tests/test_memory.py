@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from rows import SETTINGS, case_name
+from rows import SETTINGS, case_name, compiled
 
 import jaxopt_suite as jos
 
@@ -40,7 +40,7 @@ def reason(row, variant):
     return next((why for why in (*own, *common) if why), None)
 
 
-@pytest.mark.parametrize(("row", "variant"), SETTINGS, ids=case_name)
+@pytest.mark.parametrize(("row", "variant"), compiled(SETTINGS), ids=case_name)
 def test_step_works_in_place_and_stores_nothing_beside(row, variant):
     program, params, donated = compiled(row.build(variant))
     memory = program.memory_analysis()
