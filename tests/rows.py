@@ -536,7 +536,7 @@ ROWS = (
 CASES = [(row, variant) for row in ROWS for variant in row.variants]
 
 
-def compiled(pairs: Iterable[tuple[Row, Variant]]) -> list[Any]:
+def long_ones_marked(pairs: Iterable[tuple[Row, Variant]]) -> list[Any]:
     """Rows and variants, for a test that compiles a program for each."""
     return [pytest.param(row, variant, marks=[pytest.mark.slow] * variant.slow) for row, variant in pairs]
 

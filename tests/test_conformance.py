@@ -11,11 +11,11 @@ import optax
 import pytest
 from programs import example, quick, same, stacked, steps, trajectory
 from recorded import EXAMPLE, error, nested, recording
-from rows import CASES, ROWS, case_name, compiled
+from rows import CASES, ROWS, case_name, long_ones_marked
 
 import jaxopt_suite as jos
 
-RECORDED = compiled((row, variant) for row, variant in CASES if variant.reference)
+RECORDED = long_ones_marked((row, variant) for row, variant in CASES if variant.reference)
 BAD = [(row, arguments, words) for row in ROWS for arguments, words in row.bad]
 COMMON_BAD = [
     ({"learning_rate": -1.0}, "learning_rate must be >= 0, got -1.0."),

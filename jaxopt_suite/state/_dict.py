@@ -7,6 +7,7 @@ from os import PathLike
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_suite._recipe.check import nearest, show
@@ -91,6 +92,9 @@ def save_dict(file: str | PathLike, flat: Mapping[str, Any], overwrite: bool = T
     """
     if not is_flat(flat):
         raise TypeError(f"save_dict: expected the dict that to_dict made, got {show(flat)}.")
+    for name, array in flat.items():
+        if not jnp.issubdtype(array.dtype, np.number):
+            raise TypeError(f"save_dict: {name!r} must be an array of numbers, got one of {array.dtype}.")
     _format("save_dict", file).write("save_dict", file, flat, overwrite)
 
 
