@@ -6,7 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+from orbax.checkpoint import v1 as ocp
+from programs import quick, same
+from test_state import refuse
 
 import jaxopt_suite as jos
 
@@ -173,3 +179,132 @@ def test_move(move):
         if name in before and not move.rename and "/" in name.replace("count", ""):
             np.testing.assert_array_equal(now[name], before[name], err_msg=name)
     assert len(report.notes) >= move.notes
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")
+@pytest.mark.parametrize("move", [m for m in MOVES if m.name in ("the same", "unfrozen", "Optax inside of a chain",
+                                  "one of two averages", "a schedule to another", "a longer cycle")],
+                         ids=lambda move: move.name)  # fmt: skip
+def test_what_orbax_gives_without_a_template(move, tmp_path):
+    """It moves as the state in memory does."""
+    old = marked(move.old, move.before)
+    ocp.save(tmp_path / "state", old)
+    state, report = jos.state.migrate(ocp.load(tmp_path / "state"), move.new, move.after, strict=False)
+    want, said = jos.state.migrate(old, move.new, move.after, strict=False)
+    assert report.to_dict() == said.to_dict()
+    same(state, want, 0)
+
+
+def test_slots_of_names_alone():
+    """What `variables` gives has no classes: the slots that a rule needs must all be there."""
+    adam, params = jos.adam(0.1), TREE
+    named = jos.state.variables(marked(adam, params))
+    state, _ = jos.state.migrate(named, jos.adamw(0.2), params)
+    same(jos.state.variables(state), named, 0)
+    momentum = jos.state.variables(marked(jos.sgd(0.1, momentum=0.9), params))
+    refuse(ValueError, "3 variables would be lost: 'm/body/bias'", jos.state.migrate, momentum, adam, params)
+    wrong = {**named, "mm/head": named["m/head"]}
+    refuse(ValueError, "1 variable would be lost: 'mm/head' (nothing here keeps it).", jos.state.migrate, wrong, adam,
+           params)  # fmt: skip
+
+
+def test_where_counts_differ_the_longest_run_counts():
+    tx, params = jos.by_path({"body": jos.adam(0.1), "": jos.adam(0.3)}), TREE
+    state = tx.init(params)
+    members = {**state.stages["members"]}
+    members["rest"] = members["rest"]._replace(count=jnp.int32(5))
+    members["body"] = members["body"]._replace(count=jnp.int32(3))
+    state = state._replace(stages={"members": members})
+    merged, report = jos.state.migrate(state, jos.adam(0.2), params, strict=False)
+    assert int(merged.count) == 5
+    assert {*report.lost} == {"count", "body/count"}
+    assert "count is 5; in the old state it was 3" in report.notes
+    assert any(note.startswith("learning_rate is ") and "0.1" in note and "0.3" in note for note in report.notes)
+    refuse(ValueError, "'body/count' (another state has another count)", jos.state.migrate, state, jos.adam(), params)
+
+
+def test_nothing_is_shared_and_everything_is_where_the_parameters_are():
+    mesh = jax.make_mesh((8,), ("data",))
+    sharding = NamedSharding(mesh, PartitionSpec(None, "data"))
+    tx, new = jos.adam(0.1), jos.adam(0.1, use_ema=True)
+    params = {"w": jnp.ones((2, 8)), "b": jnp.ones(2)}
+    old = marked(tx, params)
+    placed = {**params, "w": jax.device_put(params["w"], sharding)}
+    state, _ = jos.state.migrate(old, new, placed)
+    assert jos.state.get_slot(state, "w", "m").sharding == sharding
+    grads, copied = jax.tree.map(jnp.copy, (placed, placed))
+    quick(lambda params, state, grads: new.apply_gradients(grads, state, params), donate_argnums=(0, 1))(
+        copied, state, grads
+    )
+    again, _ = jos.state.migrate(old, new, placed)
+    jax.tree.map(lambda x: x.delete(), old)
+    assert float(jos.state.get_slot(again, "b", "m")[0]) == 3
+
+
+def test_states_move_in_programs_and_in_stacks():
+    tx, new = jos.adam(0.1), jos.by_path({"head": jos.adam(0.1), "": jos.adam(0.2)})
+    old = marked(tx, TREE)
+    want, _ = jos.state.migrate(old, new, TREE)
+    same(quick(lambda s: jos.state.migrate(s, new, TREE)[0])(old), want, 0)
+    same(quick(lambda s: jos.state.migrate(s, tx, TREE)[0])(want).count, old.count)
+    stack = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), (old, TREE))
+    both = jax.vmap(lambda s, w: jos.state.migrate(s, new, w)[0])(*stack)
+    same(jax.tree.map(lambda x: x[0], both), want, 0)
+
+
+def test_containers():
+    class Net(nnx.Module):
+        def __init__(self):
+            self.head = nnx.Param(jnp.ones((2, 4)))
+
+    model, tx = Net(), jos.adam(0.1)
+    held = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    held.update(model, nnx.state(model, nnx.Param))
+    params = nnx.state(model, nnx.Param)
+    for old in (held.opt_state, jos.state.migrate(held.opt_state, tx, {"head": jnp.ones((2, 4))})[0]):
+        for new in (params, nnx.to_pure_dict(params)):
+            state, report = jos.state.migrate(old, tx, new)
+            assert {*report.kept} == {"count", "learning_rate", "m/head", "v/head"}
+            assert int(jos.state.iterations(state)) == 1
+    chained = optax.chain(optax.scale_by_schedule(lambda count: 1.0), tx)
+    state, report = jos.state.migrate(chained.init(TREE), chained, TREE)
+    assert "0/count" in report.kept
+    refuse(ValueError, "1 variable would be lost: '0/count'", jos.state.migrate, state, tx, TREE)
+
+
+def test_what_is_wrong_is_named():
+    tx, state, ask = jos.adam(0.1), jos.adam(0.1).init(TREE), jos.state.migrate
+    refuse(TypeError, "migrate: tx must be an optimizer, got 3.", ask, state, 3, TREE)
+    refuse(TypeError, "rename must be a dict from regexes to replacements, got ['a'].", ask, state, tx, TREE, ["a"])
+    refuse(ValueError, "'(' is no regular expression", ask, state, tx, TREE, {"(": ""})
+    refuse(ValueError, "is no replacement: invalid group reference 9 at", ask, state, tx, TREE, {"head": r"\9"})
+    refuse(ValueError, "rename: 'haed' is found in no parameter's path. Did you mean 'head'?", ask, state, tx, TREE,
+           {"haed": "x"})  # fmt: skip
+    refuse(ValueError, "rename: 'body/bias' and 'body/kernel' would both become 'x'.", ask, state, tx, TREE,
+           {"^body.*": "x"})  # fmt: skip
+    refuse(ValueError, "'m/head' (there is no parameter 'haed' here. Did you mean 'head'?)", ask, state, tx, TREE,
+           {"head": "haed"})  # fmt: skip
+    refuse(ValueError, "learning_rate must be one of 'state', 'code', got 'codes'.", ask, state, tx, TREE,
+           learning_rate="codes")  # fmt: skip
+    refuse(ValueError, "there is no state of a jaxopt_suite optimizer in a dict", ask, TREE, tx, TREE)
+    other = {"other": jnp.ones(7)}
+    refuse(ValueError, "nothing of this state is known here", ask, state, tx, other, strict=False)
+
+
+def test_the_sentence_for_another_kind_of_rate_names_migrate():
+    state = jos.adam(0.1).init(TREE)
+    refuse(ValueError, "jos.state.migrate makes a state", jos.adam(SCHEDULE).update, TREE, state, TREE)
+    moved, _ = jos.state.migrate(state, jos.adam(SCHEDULE), TREE)
+    jos.adam(SCHEDULE).update(TREE, moved, TREE)
+
+
+def test_the_report_shows_itself():
+    many = {f"layer_{i}": {"kernel": jnp.ones(2), "<b>": jnp.ones(1)} for i in range(150)}
+    _, report = jos.state.migrate(jos.adam(0.1).init(many), jos.adam(0.2, use_ema=True), many)
+    assert len(str(report).splitlines()) == 6
+    assert "layer_*/kernel  150  m, v" in str(report)
+    page = report._repr_html_()
+    assert page.count("<tr>") == 4
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert report.to_dict()["renamed"] == {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from jaxopt_suite._recipe.check import check, nearest, show
 from jaxopt_suite._recipe.declare import word_of
@@ -164,7 +165,13 @@ class Matched:
         for j, v in enumerate(self.new):
             known = [counts[place] for place in self.origin.get(v.place, ()) if place in counts]
             if v.is_count and known:
-                self._take(j, known[0] if len(known) == 1 else max(known, key=lambda i: int(self.old[i].value)))
+                known = sorted(known, key=self._steps, reverse=True)
+                self._take(j, known[0])
+
+    def _steps(self, i: int) -> int:
+        """A count, as far as it is known: under a trace it is not."""
+        count = self.old[i].value
+        return 0 if isinstance(count, Tracer) else int(count)
 
     def _match_rates(self) -> None:
         """A held rate goes on being held; a record of a schedule's is none to hold."""

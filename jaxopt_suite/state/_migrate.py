@@ -69,6 +69,8 @@ def migrate(
     head              m, v                  average
     """
     check("migrate", "learning_rate", learning_rate, _RATES)
+    if not hasattr(tx, "init"):
+        raise TypeError(f"migrate: tx must be an optimizer, got {show(tx)}.")
     fresh = tx.init(params)
     new = list(listed(fresh, ours))
     return moved(
@@ -127,12 +129,12 @@ def _fates(matched: Matched, parameters: Sequence[str]) -> Iterator[Fate]:
         fate = "kept" if j in matched.source else "reset"
         yield Fate(v.name, *_place(v), fate, was if v.is_slot and was != v.path else "")
     counts = [old[i].value for j, i in matched.source.items() if new[j].slot == COUNT]
-    used = {*matched.source.values()}
+    used, rated = {*matched.source.values()}, any(v.is_rate for v in new)
     for i, v in enumerate(old):
-        if i in used or v.is_rate or (v.is_count and any(_equal(v.value, count) for count in counts)):
+        if i in used or (v.is_rate and rated) or (v.is_count and any(_equal(v.value, count) for count in counts)):
             continue
         why = matched.unfit.get(i) or _why(matched, v, parameters)
-        yield Fate(v.name, *_place(v), "dropped", why=why, lost=not _is_idle(v, old))
+        yield Fate(v.name, *_place(v), "dropped", why=why, lost=not v.is_rate and not _is_idle(v, old))
 
 
 def _place(v: Variable) -> tuple[str, str]:
@@ -199,6 +201,6 @@ def _refuse(owner: str, report: Migration) -> None:
     named = "; ".join(f"{f.name!r} ({f.why})" for f in lost[:4])
     more = f"; and {len(lost) - 4} more" if len(lost) > 4 else ""
     raise ValueError(
-        f"{owner}: {len(lost)} variables would be lost: {named}{more}. Rename parameters by rename={{regex: "
-        "replacement}, or drop what has no place with strict=False."
+        f"{owner}: {len(lost)} variable{'s' * (len(lost) > 1)} would be lost: {named}{more}. Rename parameters by "
+        "rename={regex: replacement}, or drop what has no place with strict=False."
     )
