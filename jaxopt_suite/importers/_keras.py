@@ -65,16 +65,22 @@ def keras(
     kept = _kept(source)
     tx = _optimizer(optimizer, kept)
     there = _names(kept, names, params)
-    rules = Rename("keras", rename)
-    paths = rules.all(there)
     known = dict(zip(trees.paths(params), trees.leaves(params), strict=True))
-    for path in paths.values():
-        if path not in known:
-            raise ValueError(f"keras: there is no parameter at {path!r} here.{nearest(path, known)} See rename.")
+    paths = _paths(Rename("keras", rename).all(there), known)
     tree = collections.OrderedDict((paths[name], known[paths[name]]) for name in there)
     back = {path: name for name, path in paths.items()}
     variables = _variables(kept, tx, tree if there else params, back, transform is None)
-    return imported("keras", list(variables), tx, params, rename if there else None, transform, strict)
+    return imported("keras", list(variables), tx, params, lambda name: paths.get(name, name), transform, strict)
+
+
+def _paths(renamed: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
+    """The path here of each parameter; of one that Keras 3 flattened, the one that gives this when it is flattened."""
+    flat, paths = {_flat(path): path for path in known}, {}
+    for name, path in renamed.items():
+        paths[name] = path if path in known else flat.get(path, path)
+        if paths[name] not in known:
+            raise ValueError(f"keras: there is no parameter at {path!r} here.{nearest(path, known)} See rename.")
+    return paths
 
 
 def _kept(source: Any) -> Kept:

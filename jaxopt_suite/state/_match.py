@@ -155,7 +155,8 @@ class Matched:
         if held:
             return sorted(held, key=lambda name: (-held[name], name != place))
         counted = [v.place for v in self.old if v.is_count]
-        if place in counted:
+        of_others = paths and any(v.is_slot and v.path and v.place == place for v in self.old)
+        if place in counted and not of_others:
             return [place]
         return counted if not paths or not self.paths else []
 
