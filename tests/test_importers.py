@@ -215,7 +215,7 @@ def test_keras_refuses_what_does_not_fit():
     swapped = [names[1], names[0], *names[2:]]
     refuse(ValueError, "keras: 'm' of 'dense/bias' has shape (2, 2, 3, 4), it must be (3,).", ask, arrays, params,
            swapped, config)  # fmt: skip
-    refuse(ValueError, "keras: names must be those of the variables", ask, kept, params, swapped, config)
+    refuse(ValueError, "keras: names must be those of the variables", ask, kept, params, names[1:], config)
     refuse(ValueError, "there is no parameter at 'head' here. See rename.", ask, arrays, params, ["head", *names[1:]],
            config)  # fmt: skip
     refuse(ValueError, "'conv/kernel' and 'dense/kernel' would both become 'kernel'", ask, kept, params, None, config,
@@ -229,6 +229,36 @@ def test_keras_refuses_what_does_not_fit():
     refuse(TypeError, "keras: expected an optimizer of Keras, its variables, or a file, got 3.", ask, 3, params)
     refuse(ValueError, "unknown class name 'Adamm'. Did you mean 'adam'?", ask, kept, params, None,
            {**config, "class_name": "Adamm"})  # fmt: skip
+
+
+def test_keras_variables_are_known_by_their_names():
+    for lib, slug in (
+        ("keras3", "adam_amsgrad"),
+        ("tf", "tf_keras/rmsprop_centered_momentum"),
+        ("tf", "legacy/adamax"),
+    ):
+        recorded = run(lib, slug)
+        params, kept, config = recorded.params(BEFORE), variables(recorded), recorded.case["config"]
+        first = 2 if lib == "keras3" else 1
+        shuffled = [*kept[:first], *kept[: first - 1 : -1]]
+        want = jos.importers.keras(kept, params, optimizer=config)
+        got = jos.importers.keras(shuffled, params, optimizer=config)
+        jax.tree.map(np.testing.assert_array_equal, got.state, want.state)
+
+
+def test_keras_optimizers_themselves():
+    class Adam:
+        """As Keras's: variables, and a config without a class."""
+
+        variables = variables(run("keras3", "adam"))
+
+        def get_config(self):
+            return run("keras3", "adam").case["config"]["config"]
+
+    tx, state, report = jos.importers.keras(Adam(), run("keras3", "adam").params(BEFORE))
+    assert tx == jos.adam(float(np.float32(0.02)), name="adam")
+    assert not report.reset + report.dropped
+    assert int(jos.state.iterations(state)) == BEFORE
 
 
 @pytest.mark.parametrize("file", [file for _, _, file in MODELS])

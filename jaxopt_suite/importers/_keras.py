@@ -21,9 +21,23 @@ from jaxopt_suite.state._match import Rename, Rules
 from jaxopt_suite.state._variables import COUNT, HELD, Variable, listed, ours
 from jaxopt_suite.state._weights import ordered
 
-# what Keras 3 calls slots, behind the flattened path of their parameter; a longer one first
-_SLOTS = ("velocity_hat", "gradient_accumulator", "average_gradient", "accumulated_delta_var", "accumulated_grad",
-          "momentum", "velocity", "average", "accumulator", "norm", "linear")  # fmt: skip
+# what Keras calls our slots
+_WORDS = {
+    "m": ("momentum", "m"),
+    "v": ("velocity", "v", "rms"),
+    "vhat": ("velocity_hat", "vhat"),
+    "a": ("average_gradient", "mg", "accumulator"),
+    "u": ("norm", "u", "v"),
+    "g2": ("accumulated_grad", "accum_grad"),
+    "dx2": ("accumulated_delta_var", "accum_var"),
+    "n": ("accumulator",),
+    "z": ("linear",),
+    "r": ("r",),
+    "c": ("c",),
+    "average": ("average",),
+    "accumulator": ("gradient_accumulator",),
+}
+_ALL = sorted({word for words in _WORDS.values() for word in words}, key=len, reverse=True)
 _ITERATION, _RATE = ("iteration", "iter"), "learning_rate"
 
 
@@ -49,7 +63,9 @@ def keras(
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
 
-    The numbers are those of Keras; `product`, which tf.keras's Nadam does not save, is computed from the count.
+    Variables that have names are known by them, others by their places in Keras's order. The numbers are those of
+    Keras; `product`, which tf.keras's Nadam does not save, is computed from the count. What
+    `exclude_from_weight_decay` was given is in none of Keras's configs: give it to `optimizer`.
 
     Raises:
       TypeError, ValueError: if the variables are not as many as this optimizer has of these parameters, or have
@@ -64,7 +80,7 @@ def keras(
     """
     kept = _kept(source)
     tx = _optimizer(optimizer, kept)
-    there = _names(kept, names, params)
+    there = _names(kept, names, params, _is_legacy(tx))
     known = dict(zip(trees.paths(params), trees.leaves(params), strict=True))
     paths = _paths(Rename("keras", rename).all(there), known)
     tree = collections.OrderedDict((paths[name], known[paths[name]]) for name in there)
@@ -114,16 +130,17 @@ def _optimizer(given: Optimizer | Mapping[str, Value] | None, kept: Kept) -> Opt
     return deserialize(plain)
 
 
-def _names(kept: Kept, names: Sequence[str] | None, params: Tree) -> list[str]:
+def _names(kept: Kept, names: Sequence[str] | None, params: Tree, legacy: bool) -> list[str]:
     """The parameters' names there, in Keras's order."""
-    found = list(dict.fromkeys(filter(None, map(_parameter, kept.names or ()))))
+    spoken = [_spoken(name, legacy) for name in kept.names or ()]
+    found = list(dict.fromkeys(path for path, _ in filter(None, spoken)))
     given = None if names is None else [name.partition(":")[0] for name in names]
     if given is None and not found and len(kept.arrays) > 2:
         raise ValueError("keras: the variables have no names: give names=[v.path for v in model.trainable_variables].")
     if given is None:
         here = {_flat(path): path for path in trees.paths(params)}
         return [here.get(name, name) if "/" not in name else name for name in found]
-    if found and [_flat(name) for name in found] != [_flat(name) for name in given]:
+    if found and sorted(map(_flat, found)) != sorted(map(_flat, given)):
         raise ValueError(f"keras: names must be those of the variables, {show(found)}, got {show(given)}.")
     return given
 
@@ -132,26 +149,22 @@ def _flat(path: str) -> str:
     return path.replace("/", "_")
 
 
-def _parameter(name: str) -> str | None:
-    """The parameter that a variable's name speaks of: whole in tf.keras, flattened in Keras 3."""
-    plain = name.partition(":")[0]
-    _, _, rest = plain.partition("/")
+def _spoken(name: str, legacy: bool) -> tuple[str, str] | None:
+    """The parameter and the slot that a variable's name speaks of; Keras 3 flattens the parameter's."""
+    _, _, rest = name.partition(":")[0].partition("/")
     if rest in ("", *_ITERATION, _RATE, "momentum_cache"):
         return None
     if ":" not in name:
-        return next((rest.removesuffix(f"_{slot}") for slot in _SLOTS if rest.endswith(f"_{slot}")), None)
-    words = rest.split("/")
-    return "/".join(words[:-1] if words[-1] in _OLD_SLOTS else words[1:])
-
-
-# what tf.keras calls slots, behind the path in its legacy optimizers and before it in those of 2.11 and later
-_OLD_SLOTS = ("m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "linear", "accum_grad", "accum_var")
+        word = next((word for word in _ALL if rest.endswith(f"_{word}")), None)
+        return None if word is None else (rest.removesuffix(f"_{word}"), word)
+    path, _, word = rest.rpartition("/") if legacy else rest.partition("/")[::-1]
+    return (path, word) if word in _ALL else None
 
 
 def _variables(
     kept: Kept, tx: Optimizer, params: Tree, back: Mapping[str, str], same_layout: bool
 ) -> Iterator[Variable]:
-    """Keras's variables as ours, by their places in Keras's order."""
+    """Keras's variables as ours: by their names, or else by their places in Keras's order."""
     layouts = [list(_layout(tx, params, library)) for library in ("keras 3", "tf.keras")]
     rates = [_has_rate(kept, len(layout)) for layout in layouts]
     fits = [i for i in (0, 1) if 1 + rates[i] + len(layouts[i]) == len(kept.arrays)]
@@ -162,10 +175,18 @@ def _variables(
         )
     layout, has_rate = layouts[fits[0]], rates[fits[0]]
     yield from _scalars(kept, tx, has_rate)
-    for v, array in zip(layout, kept.arrays[1 + has_rate :], strict=True):
+    named = (
+        {}
+        if kept.names is None
+        else dict(zip([_spoken(n, _is_legacy(tx)) for n in kept.names], kept.arrays, strict=True))
+    )
+    named = {(_flat(key[0]), key[1]): array for key, array in named.items() if key is not None}
+    for v, at_place in zip(layout, kept.arrays[1 + has_rate :], strict=True):
         if v is None:
             continue
         path = back.get(v.path, v.path)
+        words = ((_flat(path), word) for word in _WORDS.get(v.slot, ()))
+        array = next((named[word] for word in words if word in named), at_place)
         array = array.reshape(()) if array.size == 1 and v.value.shape == () else array
         if same_layout and array.shape != v.value.shape:
             raise ValueError(f"keras: {v.slot!r} of {path!r} has shape {array.shape}, it must be {v.value.shape}.")
@@ -174,14 +195,17 @@ def _variables(
         yield slot(_product(tx, int(kept.arrays[0])), "", "NadamState", "product")
 
 
+def _is_legacy(tx: Optimizer) -> bool:
+    return tx.recipe.arguments.get("dialect") == "legacy"
+
+
 def _layout(tx: Optimizer, params: Tree, library: str) -> Iterator[Variable | None]:
     """The slots that one generation of Keras lists, in its order; None for what it keeps and never reads."""
     fresh, kind = tx.init(params), tx.recipe.class_name
     found = find("keras", fresh, None)
     known = {(v.slot, v.path): v for v in listed(fresh, ours) if v.stage is not None}
     ndims = {path: np.ndim(w) for path, w in zip(trees.paths(params), trees.leaves(params), strict=True)}
-    legacy = tx.recipe.arguments.get("dialect") == "legacy"
-    order = ordered(found, "legacy" if legacy else "keras")
+    order = ordered(found, "legacy" if _is_legacy(tx) else "keras")
     for name, i, _ in order:
         v = known[name, trees.paths(found.slots[name])[i]]
         is_lone = v.value.ndim == 0 < ndims.get(v.path, 0)  # ours, in the place of what a rule has not of a shape
@@ -190,7 +214,7 @@ def _layout(tx: Optimizer, params: Tree, library: str) -> Iterator[Variable | No
         if library == "tf.keras" and (name == "product" or (is_lone and kind == "Adafactor" and name in ("r", "c"))):
             continue
         yield None if is_lone and kind == "Adafactor" else v
-    if library == "tf.keras" and kind == "SGD" and not order and not legacy:
+    if library == "tf.keras" and kind == "SGD" and not order and not _is_legacy(tx):
         yield from [None] * len(ndims)  # a momentum, with or without one
 
 

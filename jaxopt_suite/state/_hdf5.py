@@ -61,8 +61,10 @@ def opened(owner: str, file: pathlib.Path) -> Iterator[Any]:
 
 def dataset(owner: str, group: Any, key: str) -> Any:
     """One array of numbers in a file, of no more bytes than the file holds of it: nothing is read yet."""
-    h5py = library(owner)
-    data: Any = group[key] if isinstance(group.get(key, getlink=True), h5py.HardLink) else None
+    h5py, data = library(owner), group
+    for word in key.split("/"):  # a link may lead out of the file at any place
+        is_here = isinstance(data, h5py.Group) and isinstance(data.get(word, getlink=True), h5py.HardLink)
+        data = data[word] if is_here else None
     if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub" or data.is_virtual or data.external:
         raise ValueError(f"{owner}: {f'{group.name}/{key}'!r} must be an array of numbers in the file itself.")
     if data.id.get_storage_size() < data.nbytes or data.nbytes > group.file.id.get_filesize():
