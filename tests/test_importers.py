@@ -3,6 +3,7 @@
 import pathlib
 import zipfile
 
+import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -280,6 +281,16 @@ def test_a_bomb_is_not_unpacked(tmp_path):
     refuse(ValueError, words, jos.importers.keras, tmp_path / "bomb.keras", {"w": jnp.ones(2)})
 
 
+def test_a_link_out_of_the_file_is_not_followed(tmp_path):
+    with h5py.File(RUNS / "legacy_model.h5") as whole, h5py.File(tmp_path / "link.h5", "w") as bad:
+        bad.attrs["training_config"] = whole.attrs["training_config"]
+        held = bad.create_group("optimizer_weights")
+        held.attrs["weight_names"] = whole["optimizer_weights"].attrs["weight_names"]
+        held["Adam"] = h5py.ExternalLink(str(RUNS / "legacy_model.h5"), "/optimizer_weights/Adam")
+    words = "keras: '/optimizer_weights/Adam/iter:0' must be an array of numbers in the file itself."
+    refuse(ValueError, words, jos.importers.keras, tmp_path / "link.h5", {"w": jnp.ones(2)}, ["w"])
+
+
 def test_torch_refuses_what_does_not_fit():
     ask, params = jos.importers.torch, run("torch", "adam").params(BEFORE)
 
@@ -342,6 +353,16 @@ def test_optax_refuses_what_it_does_not_know():
     two = jos.chain(jos.from_optax("scale", step_size=1.0), jos.from_optax("adam", learning_rate=RATE),
                     jos.from_optax("lion", learning_rate=RATE))  # fmt: skip
     refuse(ValueError, "optax: optimizer holds several states of Optax, at", ask, adam, params, two)
+
+
+def test_optax_parameters_have_other_names_and_layouts_here():
+    there = {"dense": {"kernel": jnp.ones((2, 3))}}
+    state = optax.trace(0.9).init(there)._replace(trace={"dense": {"kernel": jnp.arange(6.0).reshape(2, 3)}})
+    for tx in (jos.sgd(RATE, momentum=0.9, dialect="torch"), jos.from_optax("trace", decay=0.9)):
+        run = jos.importers.optax(state, {"fc": {"w": jnp.ones((3, 2))}}, tx, {"dense/kernel$": "fc/w"},
+                                  lambda path, x: x.T)  # fmt: skip
+        (kept,) = [x for x in jax.tree.leaves(run.state) if x.ndim == 2]
+        np.testing.assert_array_equal(kept, np.arange(6.0).reshape(2, 3).T)
 
 
 def test_migrate_names_the_importers():

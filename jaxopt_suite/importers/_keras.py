@@ -175,12 +175,8 @@ def _variables(
         )
     layout, has_rate = layouts[fits[0]], rates[fits[0]]
     yield from _scalars(kept, tx, has_rate)
-    named = (
-        {}
-        if kept.names is None
-        else dict(zip([_spoken(n, _is_legacy(tx)) for n in kept.names], kept.arrays, strict=True))
-    )
-    named = {(_flat(key[0]), key[1]): array for key, array in named.items() if key is not None}
+    spoken = [_spoken(name, _is_legacy(tx)) for name in kept.names or [""] * len(kept.arrays)]
+    named = {(_flat(key[0]), key[1]): x for key, x in zip(spoken, kept.arrays, strict=True) if key is not None}
     for v, at_place in zip(layout, kept.arrays[1 + has_rate :], strict=True):
         if v is None:
             continue
