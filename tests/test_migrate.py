@@ -208,6 +208,39 @@ def test_slots_of_names_alone():
            params)  # fmt: skip
 
 
+def eight_bits(tx):
+    return jos.precision.state_dtype(tx, m="blockwise8", v="blockwise8", min_size=4)
+
+
+def test_another_storage():
+    tx, params = jos.adam(0.1), {"w": jnp.ones((4, 96)), "b": jnp.ones(2)}
+    _, exact = tx.update({"w": jnp.linspace(-1, 1, 384).reshape(4, 96), "b": jnp.ones(2)}, tx.init(params), params)
+    small, report = jos.state.migrate(exact, eight_bits(tx), params)
+    assert {*report.kept} == {*SCALARS, *slots("m v", "w", "b")}
+    assert jax.tree.structure(small) == jax.tree.structure(eight_bits(tx).init(params))
+    assert jos.state.get_slot(small, "b", "m").dtype == jnp.float32
+    for name in ("m", "v"):
+        was, now = (jos.state.get_slot(state, "w", name) for state in (exact, small))
+        assert 0 < float(jnp.abs(was - now).max() / jnp.abs(was).max()) < 0.04
+        assert small.stages["rule"].slots._asdict()[name]["w"].dtype in (jnp.int8, jnp.uint8)
+    back, _ = jos.state.migrate(small, tx, params)
+    same(jos.state.variables(back), jos.state.variables(small), 0)
+    again, _ = jos.state.migrate(back, eight_bits(tx), params)
+    same(jos.state.variables(again), jos.state.variables(small), 0)
+    kept, _ = jos.state.migrate(small, eight_bits(jos.adam(0.1, use_ema=True)), params)
+    same(jax.tree.leaves(kept.stages["rule"]), jax.tree.leaves(small.stages["rule"]), 0)
+    jax.eval_shape(eight_bits(tx).update, params, small, params)
+
+
+def test_another_way_to_write_parameters():
+    params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), TREE)
+    old = marked(jos.adam(0.1), params)
+    state, report = jos.state.migrate(old, jos.precision.master_weights(jos.adam(0.1)), params)
+    assert {*report.kept} == BOTH
+    assert {*report.reset} == slots("master")
+    assert jos.state.migrate(state, jos.adam(0.1), params, strict=False)[1].lost == tuple(report.reset)
+
+
 def test_where_counts_differ_the_longest_run_counts():
     tx, params = jos.by_path({"body": jos.adam(0.1), "": jos.adam(0.3)}), TREE
     state = tx.init(params)

@@ -23,6 +23,7 @@ STATES = {
     "groups": (jos.by_path({"bias": jos.nadam(0.1), "body": jos.frozen(), "": jos.adafactor(0.1)}, clipnorm=1.0), TREE),
     "Optax inside": (jos.chain(jos.transforms.clip_by_value(1.0), jos.from_optax("adam", learning_rate=0.1)), TREE),
     "inside of Optax": (optax.chain(optax.trace(0.9), jos.rmsprop(0.1)), TREE),
+    "codes": (jos.precision.state_dtype(jos.adam(0.1), m="blockwise8", v="blockwise8", min_size=4), TREE),
     "one array": (jos.adam(0.1, global_clipnorm=1.0), jnp.ones(3)),
     "nothing": (jos.frozen(), TREE),
 }
@@ -60,7 +61,7 @@ WAYS = {
 @pytest.mark.parametrize("name", STATES)
 def test_round_trips_are_equal_to_the_bit(name, way, tmp_path):
     tx, params = STATES[name]
-    state = marked(tx, params)
+    state, _ = jos.state.migrate(marked(tx, params), tx, params)  # beside what is not coded, a scale is a lone zero
     flat = WAYS[way](jos.state.to_dict(state, tx, params), tmp_path)
     back = jos.state.from_dict(flat, tx, params)
     assert jax.tree.structure(back) == jax.tree.structure(state)
@@ -151,6 +152,21 @@ def test_what_the_text_says_is_checked():
     refused(said(flat, variables={**about, "count": {"slot": 3}}), "what 'about' says of 'count' must be a dict with")
     moved = {**about, "m/head": {**about["m/head"], "parameter": "body"}}
     refused(said(flat, variables=moved), "'m/head' is 'm/body' by what 'about' says of it.")
+
+
+def test_codes_have_their_scales():
+    tx, params = STATES["codes"]
+    flat = jos.state.to_dict(tx.init(params), tx, params)
+    assert flat["m/head"].dtype == jnp.int8
+    assert flat["m_scale/head"].shape == (2, 1)
+    take = jos.state.from_dict
+    without = {name: x for name, x in flat.items() if name != "m_scale/head"}
+    refuse(ValueError, "'m_scale/head' is only among the list in 'about'", take, without, tx, params)
+    for wrong in (np.ones((2, 9)), np.ones((3, 1)), np.ones(())):
+        refuse(ValueError, "'m/head' must be codes with a scale for each block", take, {**flat, "m_scale/head": wrong},
+               tx, params)  # fmt: skip
+    refuse(TypeError, "from_dict: 'm/body/kernel' is int8 codes in 1 blocks, in the state it is float32.", take, flat,
+           jos.adam(0.1), params)  # fmt: skip
 
 
 def files(tmp_path):

@@ -1,11 +1,12 @@
 """What an importer gives, and how it is put together."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from jaxopt_suite import _trees as trees
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import STATE_CLASSES
@@ -41,23 +42,24 @@ def imported(
     strict: bool,
 ) -> Imported:
     """The state of `tx` with the variables of another library's."""
-    variables = list(transformed(owner, variables, Rename(owner, rename), transform))
+    paths = {*trees.paths(params)}
+    variables = [_transformed(owner, v, Rename(owner, rename), transform, paths) for v in variables]
     fresh = tx.init(params)
     state, report = moved(owner, variables, list(listed(fresh, ours)), fresh, tx, params, rename, strict)
     return Imported(tx, state, report)
 
 
-def transformed(owner: str, variables: Iterable[Variable], rename: Rename, transform: Transform) -> Iterable[Variable]:
-    """The slots of parameters laid out as the parameters here are."""
-    for v in variables:
-        if transform is None or not v.is_slot or not v.path:
-            yield v
-            continue
-        path = rename(v.path)
-        made = transform(path, v.value)
-        if not hasattr(made, "shape"):
-            raise TypeError(f"{owner}: transform must return an array, got a {type(made).__name__} for {path!r}.")
-        yield dataclasses.replace(v, value=made)
+def _transformed(owner: str, v: Variable, rename: Rename, transform: Transform, paths: set[str]) -> Variable:
+    """A slot laid out as its parameter here is; in a state of Optax's, the end of a path is that of a parameter."""
+    words = v.path.split("/") if v.is_foreign else [v.path]
+    here = (rename("/".join(words[k:])) for k in range(len(words)))
+    path = next((path for path in here if path in paths), None)
+    if transform is None or path is None or not (v.is_slot or v.is_foreign) or not v.path:
+        return v
+    made = transform(path, v.value)
+    if not hasattr(made, "shape"):
+        raise TypeError(f"{owner}: transform must return an array, got a {type(made).__name__} for {path!r}.")
+    return dataclasses.replace(v, value=made)
 
 
 def slot(value: Any, place: str, kind: str, field: str, path: str = "", key: str = "rule") -> Variable:

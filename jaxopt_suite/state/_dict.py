@@ -13,7 +13,8 @@ import numpy as np
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state import _hdf5, _safetensors
-from jaxopt_suite.state._flat import ABOUT, about, is_flat, read_flat
+from jaxopt_suite.state._codec import is_blocks
+from jaxopt_suite.state._flat import ABOUT, about, arrays_of, is_flat, read_flat
 from jaxopt_suite.state._migrate import Initializes, moved
 from jaxopt_suite.state._variables import listed, ours
 
@@ -41,7 +42,8 @@ def to_dict(state: Tree, tx: Initializes, params: Tree) -> dict[str, Any]:
     about uint8
     """
     variables, fresh = list(listed(state, ours)), list(listed(jax.eval_shape(tx.init, params), ours))
-    counts = Counter(v.name for v in variables)
+    arrays = [pair for v in variables for pair in arrays_of(v).items()]
+    counts = Counter(name for name, _ in arrays)
     name = next((name for name in counts if counts[name] > 1 or name == ABOUT), None)
     if name is not None:
         raise ValueError(f"to_dict: two variables are called {name!r}: rename a parameter.")
@@ -53,7 +55,7 @@ def to_dict(state: Tree, tx: Initializes, params: Tree) -> dict[str, Any]:
             raise ValueError(
                 f"to_dict: the state is not of this optimizer and these parameters: {name!r} {came}, {must}."
             )
-    return {**{v.name: v.value for v in variables}, ABOUT: about(tx, variables)}
+    return {**dict(arrays), ABOUT: about(tx, variables)}
 
 
 def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
@@ -73,13 +75,19 @@ def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
         if v.name not in values:
             near = nearest(v.name, [*values])
             raise ValueError(f"from_dict: {v.name!r} is not in the dict.{near} migrate gives a state all the same.")
-        if values[v.name].dtype != v.value.dtype:
-            raise TypeError(f"from_dict: {v.name!r} is {values[v.name].dtype}, in the state it is {v.value.dtype}.")
+        have, want = _stored(values[v.name]), _stored(v.value)
+        if have != want:
+            raise TypeError(f"from_dict: {v.name!r} is {have}, in the state it is {want}.")
     state, report = moved("from_dict", old, new, fresh, tx, params, rename=None, strict=True)
     if {*report.kept} != {*names}:
         wrong = next(name for name in names if name not in report.kept)
         raise ValueError(f"from_dict: {wrong!r} does not fit this optimizer: see what migrate reports.")
     return state
+
+
+def _stored(x: Any) -> str:
+    """How an array is stored."""
+    return f"{x.codes.dtype} codes in {x.scale.shape[-1]} blocks" if is_blocks(x) else str(x.dtype)
 
 
 def save_dict(file: str | PathLike, flat: Mapping[str, Any], overwrite: bool = True) -> None:

@@ -1,5 +1,6 @@
 """A state as a flat dict of arrays that says itself what it is."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,8 @@ import numpy as np
 from jaxopt_suite._recipe.check import Value, show
 from jaxopt_suite._recipe.config import serialize
 from jaxopt_suite._recipe.recipe import has_recipe
+from jaxopt_suite.state._codec import Blocks, is_blocks
+from jaxopt_suite.state._layout import scale_of
 from jaxopt_suite.state._variables import COUNT, HELD, RECORD, Stage, Variable
 
 ABOUT = "about"
@@ -41,8 +44,19 @@ def _config(tx: Any) -> dict[str, Value] | None:
 
 def _described(v: Variable) -> dict[str, Value]:
     stage = v.stage or Stage()
-    texts = (v.place, v.slot, v.path, stage.key, stage.kind, v.field, np.dtype(v.value.dtype).name)
-    return {**dict(zip(_TEXTS, texts, strict=True)), "shape": list(v.value.shape)}
+    array, scale = v.value if is_blocks(v.value) else (v.value, None)
+    texts = (v.place, v.slot, v.path, stage.key, stage.kind, v.field, np.dtype(array.dtype).name)
+    said = {**dict(zip(_TEXTS, texts, strict=True)), "shape": list(array.shape)}
+    return said if scale is None else {**said, "scale": scale_name(v)}
+
+
+def scale_name(v: Variable) -> str:
+    return dataclasses.replace(v, slot=scale_of(v.slot)).name
+
+
+def arrays_of(v: Variable) -> dict[str, Any]:
+    """The arrays of a variable by name: two, where it is coded."""
+    return {v.name: v.value.codes, scale_name(v): v.value.scale} if is_blocks(v.value) else {v.name: v.value}
 
 
 def is_flat(state: Any) -> bool:
@@ -58,11 +72,12 @@ def read_flat(owner: str, flat: Mapping[str, Any]) -> list[Variable]:
     if ABOUT not in flat:
         return [_by_name(name, value) for name, value in flat.items()]
     known = _read_about(owner, flat[ABOUT])
-    for name in dict.fromkeys([*known, *flat]):
-        if name != ABOUT and (name not in flat or name not in known):
+    beside = [said.get("scale") for said in known.values() if isinstance(said, dict) and "scale" in said]
+    for name in dict.fromkeys([*known, *map(str, beside), *flat]):
+        if name != ABOUT and (name not in flat or name not in (*known, *beside)):
             where = "arrays" if name in flat else f"list in {ABOUT!r}"
             raise ValueError(f"{owner}: {show(name)} is only among the {where}: the dict is not whole.")
-    return [_variable(owner, name, known[name], flat[name]) for name in known]
+    return [_variable(owner, name, known[name], flat) for name in known]
 
 
 def _by_name(name: str, value: Any) -> Variable:
@@ -87,7 +102,8 @@ def _read_about(owner: str, text: Any) -> Mapping[str, Any]:
     return said["variables"]
 
 
-def _variable(owner: str, name: str, said: Any, value: Any) -> Variable:
+def _variable(owner: str, name: str, said: Any, flat: Mapping[str, Any]) -> Variable:
+    value = flat[name]
     if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in _TEXTS):
         raise ValueError(f"{owner}: what {ABOUT!r} says of {show(name)} must be a dict with {', '.join(_TEXTS)}.")
     have = [list(value.shape), np.dtype(value.dtype).name]
@@ -98,4 +114,10 @@ def _variable(owner: str, name: str, said: Any, value: Any) -> Variable:
     found = Variable(value, said["state"], said["slot"], said["parameter"], stage, said["field"])
     if found.name != name:
         raise ValueError(f"{owner}: {show(name)} is {show(found.name)} by what {ABOUT!r} says of it.")
-    return found
+    if "scale" not in said:
+        return found
+    scale = flat[said["scale"]]
+    blocks = scale.shape[-1] if scale.shape[:-1] == value.shape[:-1] and scale.ndim and value.ndim else 0
+    if value.dtype not in (np.int8, np.uint8) or not 1 <= blocks <= max(value.shape[-1], 1):
+        raise ValueError(f"{owner}: {show(name)} must be codes with a scale for each block of the last axis.")
+    return dataclasses.replace(found, value=Blocks(value, scale))

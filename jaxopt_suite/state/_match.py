@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jaxopt_suite._recipe.check import check, nearest, show
 from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._recipe.words import Patterns
+from jaxopt_suite.state._codec import is_blocks
 from jaxopt_suite.state._variables import HELD, RECORD, Stage, Variable, joined
 
 _PATTERNS = word_of(Patterns)
@@ -88,10 +89,10 @@ class Matched:
     def _take(self, j: int, i: int) -> None:
         """Lets a new variable have the value of an old one, if its shape and type fit."""
         have, want = self.old[i].value, self.new[j].value
-        if jnp.shape(have) != jnp.shape(want):
-            self.unfit[i] = f"it has shape {jnp.shape(have)}, here it is {jnp.shape(want)}"
+        if have.shape != want.shape:
+            self.unfit[i] = f"it has shape {have.shape}, here it is {want.shape}"
         elif _is_floating(have) != _is_floating(want) and not self.new[j].is_count:
-            self.unfit[i] = f"it is {jnp.result_type(have)}, here it is {jnp.result_type(want)}"
+            self.unfit[i] = f"it is {have.dtype}, here it is {want.dtype}"
         else:
             self.source[j] = i
 
@@ -198,7 +199,7 @@ class Matched:
 
 
 def _is_floating(x: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(x), jnp.floating))
+    return is_blocks(x) or bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
 def _root(key: str) -> str:

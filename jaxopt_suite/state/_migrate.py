@@ -11,12 +11,12 @@ from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import check, nearest, show
 from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._arrays import placed
+from jaxopt_suite.state._arrays import placed_as_stored
 from jaxopt_suite.state._flat import is_flat, read_flat
 from jaxopt_suite.state._layout import STATE_CLASSES
 from jaxopt_suite.state._match import Matched, Rename, Rules
 from jaxopt_suite.state._report import Fate, Migration
-from jaxopt_suite.state._variables import COUNT, HELD, Variable, first_layout, listed, ours, plain, unit
+from jaxopt_suite.state._variables import COUNT, HELD, Variable, filled, first_layout, listed, ours, plain, unit
 
 _RATES = word_of(Literal["state", "code"])
 
@@ -99,8 +99,8 @@ def moved(
         raise ValueError(
             f"{owner}: nothing of this state is known here: it is of another optimizer and other parameters."
         )
-    values = [placed(old[source[j]].value, v.value) if j in source else v.value for j, v in enumerate(new)]
-    return jax.tree.unflatten(jax.tree.structure(fresh), values), report
+    values = (placed_as_stored(old[source[j]].value, v.value) if j in source else v.value for j, v in enumerate(new))
+    return filled(fresh, values), report
 
 
 def _called(tx: Any) -> str:

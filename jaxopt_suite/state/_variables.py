@@ -12,7 +12,8 @@ import jax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import MEMBERS, OptimizerState, slot_names
+from jaxopt_suite.state._codec import joined as coded
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, opened, scale_of, slot_names, stored, with_stored
 
 COUNT, HELD, RECORD = "count", "learning_rate", "last_learning_rate"
 
@@ -38,7 +39,7 @@ class Variable:
     """One array of a state.
 
     Attributes:
-      value: the array.
+      value: the array, as it is stored: `Blocks` where it is coded.
       place: of the state that it stands in, `""` for the outermost; as `within` of `jos.state`.
       slot: the name of its slot; `count`, `learning_rate` where the state holds one, `last_learning_rate` where it
         is a record; `""` for what stands in a state of Optax's.
@@ -81,12 +82,15 @@ def joined(*words: str) -> str:
     return "/".join(filter(None, words))
 
 
+Columns: TypeAlias = Mapping[str, tuple[list[str], list[Any]]]  # of a stage's slots: the paths and the arrays
+
+
 class Unit(NamedTuple):
     """What an `OptimizerState` holds, wherever it was read from."""
 
     count: Tree
     rate: Mapping[str, Tree]
-    stages: Mapping[str, tuple[Stage, Mapping[str, Tree]]]
+    stages: Mapping[str, tuple[Stage, Columns]]
     members: Tree
 
 
@@ -98,10 +102,22 @@ def ours(node: Any) -> Unit | None:
     if not isinstance(node, OptimizerState):
         return None
     own = {key: stage for key, stage in node.stages.items() if key != MEMBERS}
-    stages = {
-        key: (Stage(key, type(s).__name__, s._fields, (*s._field_defaults,)), s._asdict()) for key, s in own.items()
-    }
+    stages = {key: (_stage(key, opened(stage)[0]), _columns(*opened(stage))) for key, stage in own.items()}
     return Unit(node.count, _rates(node.rate), stages, node.stages.get(MEMBERS))
+
+
+def _stage(key: str, slots: Any) -> Stage:
+    return Stage(key, type(slots).__name__, slots._fields, (*slots._field_defaults,))
+
+
+def _columns(slots: Any, scales: Mapping[str, Tree]) -> Columns:
+    """What is stored in each slot, array by array, with the scales of codes."""
+    columns = {}
+    for field, tree in (slots if isinstance(slots, Mapping) else slots._asdict()).items():
+        arrays, beside = trees.leaves(tree), scales.get(scale_of(field))
+        arrays = arrays if beside is None else list(map(coded, arrays, trees.leaves(beside)))
+        columns[field] = trees.paths(tree), arrays
+    return columns
 
 
 def plain(node: Any) -> Unit | None:
@@ -110,8 +126,13 @@ def plain(node: Any) -> Unit | None:
         return None
     stages = {**(node["stages"] or {})}
     members = stages.pop(MEMBERS, None)
-    own = {key: (Stage(key, "", tuple(fields)), fields) for key, fields in stages.items()}
+    own = {key: _plain_stage(key, fields) for key, fields in stages.items()}
     return Unit(node["count"], _rates(node["rate"] or {}), own, members)
+
+
+def _plain_stage(key: str, fields: Mapping[str, Tree]) -> tuple[Stage, Columns]:
+    slots, scales = (fields["slots"], fields["scales"]) if {*fields} == {"slots", "scales"} else (fields, {})
+    return Stage(key, "", tuple(slots)), _columns(slots, scales)
 
 
 def unit(node: Any) -> Unit | None:
@@ -126,7 +147,7 @@ def first_layout(node: Any, fresh: Any) -> Any:
     """
     if isinstance(node, Mapping) and {*node} == {"count", "learning_rate", "stages"}:
         stages = {str(i): fields for i, fields in enumerate(node["stages"] or ()) if fields}
-        own = {key: (Stage("", "", tuple(fields)), fields) for key, fields in stages.items()}
+        own = {key: _plain_stage("", fields) for key, fields in stages.items()}
         rate = node["learning_rate"]  # held or a record: it does not say
         return Unit(node["count"], {} if rate is None else {HELD: rate["value"]}, own, None)
     if isinstance(node, Mapping) and {*node} == {"own", "members"}:
@@ -167,8 +188,32 @@ def _listed(unit: Unit, place: str, read: Reader) -> Iterator[Variable]:
         if key == MEMBERS:
             yield from listed(unit.members, read, place)
             continue
-        stage, fields = unit.stages[key]
+        stage, columns = unit.stages[key]
         for field in stage.fields:
-            for path, leaf in zip(trees.paths(fields[field]), trees.leaves(fields[field]), strict=True):
-                if leaf is not None:
-                    yield Variable(leaf, place, names[key, field], path, stage, field)
+            for path, array in zip(*columns[field], strict=True):
+                if array is not None:
+                    yield Variable(array, place, names[key, field], path, stage, field)
+
+
+def filled(tree: Tree, values: Iterator[Any]) -> Tree:
+    """A tree with our states, with other values in the order that `listed` gives."""
+
+    def visit(node: Any) -> Any:
+        return _filled(node, values) if isinstance(node, OptimizerState) else next(values)
+
+    return jax.tree.map(visit, tree, is_leaf=lambda node: isinstance(node, OptimizerState))
+
+
+def _filled(state: OptimizerState, values: Iterator[Any]) -> OptimizerState:
+    count, rate = (jax.tree.map(lambda _: next(values), tree) for tree in (state.count, state.rate))
+    stages = {}
+    for key in sorted(state.stages):
+        stage = state.stages[key]
+        if key == MEMBERS:
+            stages[key] = filled(stage, values)
+            continue
+        slots = opened(stage)[0]
+        old = stored(stage, [field for field in slots._fields if getattr(slots, field) is not None])
+        new = {field: [None if x is None else next(values) for x in column] for field, column in old.items()}
+        stages[key] = with_stored(stage, new)
+    return OptimizerState(count, rate, stages)
