@@ -61,15 +61,22 @@ def opened(owner: str, file: pathlib.Path) -> Iterator[Any]:
 
 def dataset(owner: str, group: Any, key: str) -> Any:
     """One array of numbers in a file, of no more bytes than the file holds of it: nothing is read yet."""
-    h5py, data = library(owner), group
-    for word in key.split("/"):  # a link may lead out of the file at any place
-        is_here = isinstance(data, h5py.Group) and isinstance(data.get(word, getlink=True), h5py.HardLink)
-        data = data[word] if is_here else None
+    h5py = library(owner)
+    data = _inside(h5py, group, key)
     if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub" or data.is_virtual or data.external:
         raise ValueError(f"{owner}: {f'{group.name}/{key}'!r} must be an array of numbers in the file itself.")
     if data.id.get_storage_size() < data.nbytes or data.nbytes > group.file.id.get_filesize():
         raise ValueError(f"{owner}: {data.name!r} says that it has {data.nbytes} bytes, which the file does not hold.")
     return data
+
+
+def _inside(h5py: Any, group: Any, key: str) -> Any:
+    """What stands in the file itself; a link may lead out of it at any place."""
+    for word in key.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(word, getlink=True), h5py.HardLink):
+            return None
+        group = group[word]
+    return group
 
 
 def library(owner: str) -> Any:
