@@ -17,8 +17,8 @@ from test_state import refuse
 import jaxopt_suite as jos
 
 # what is walked by default; the others, of which each compiles a program too, in CI
-QUICK = {"adam", "sgd_nesterov", "nadam", "rmsprop_centered_momentum", "groups", "adafactor", "accumulation"}
-QUICK |= {"tf_keras/nadam", "legacy/adam_amsgrad", "MultiSteps", "lion", "from_optax"}
+QUICK = {"adam", "sgd_nesterov", "nadam", "rmsprop_centered_momentum", "groups", "accumulation"}
+QUICK |= {"tf_keras/nadam", "legacy/adam_amsgrad", "MultiSteps", "lion"}
 
 
 def walked(*cases):
@@ -213,6 +213,8 @@ def test_keras_refuses_what_does_not_fit():
     refuse(ValueError, "the variables have no names: give names=[v.path for v in", ask, arrays, params, None, config)
     refuse(ValueError, "keras: adam keeps 11 variables of these parameters, besides the rate, got 10.", ask,
            arrays[:-2], params, names, config)  # fmt: skip
+    refuse(ValueError, "keras: the first variable must be the iteration count, got array([", ask,
+           [arrays[2], *arrays[1:]], params, names, config)  # fmt: skip
     swapped = [names[1], names[0], *names[2:]]
     refuse(ValueError, "keras: 'm' of 'dense/bias' has shape (2, 2, 3, 4), it must be (3,).", ask, arrays, params,
            swapped, config)  # fmt: skip
@@ -309,6 +311,12 @@ def test_torch_refuses_what_does_not_fit():
            changed(state={4: {"exp_av": np.ones(1)}}), params)  # fmt: skip
     refuse(ValueError, "the parameters of a group have taken [3, 50] steps", ask,
            changed(state={4: {"step": np.float32(3)}}), params)  # fmt: skip
+    refuse(ValueError, "a group of parameters must have 'params' and 'lr', got {}", ask,
+           {"state": {}, "param_groups": [{}]}, params)  # fmt: skip
+    refuse(ValueError, "a group of parameters must have 'params' and 'lr', got 3", ask,
+           {"state": {}, "param_groups": 3}, params)  # fmt: skip
+    refuse(ValueError, "'state' must be a dict of dicts, got {0: 1}", ask, changed(state={0: 1}) | {"state": {0: 1}},
+           params)  # fmt: skip
     without = changed()
     without["param_groups"][0].pop("param_names")
     refuse(ValueError, "torch: the state_dict does not name the parameters: give names=", ask, without, params)

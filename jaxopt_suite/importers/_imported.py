@@ -42,8 +42,8 @@ def imported(
     strict: bool,
 ) -> Imported:
     """The state of `tx` with the variables of another library's."""
-    paths = {*trees.paths(params)}
-    variables = [_transformed(owner, v, Rename(owner, rename), transform, paths) for v in variables]
+    rules, paths = Rename(owner, rename), {*trees.paths(params)}
+    variables = [_transformed(owner, v, rules, transform, paths) for v in variables]
     fresh = tx.init(params)
     state, report = moved(owner, variables, list(listed(fresh, ours)), fresh, tx, params, rename, strict)
     return Imported(tx, state, report)

@@ -173,6 +173,8 @@ def _variables(
         raise ValueError(
             f"keras: {tx.name} keeps {want} variables of these parameters, besides the rate, got {len(kept.arrays)}."
         )
+    if kept.arrays[0].shape != () or not kept.arrays[0] >= 0:
+        raise ValueError(f"keras: the first variable must be the iteration count, got {show(kept.arrays[0])}.")
     layout, has_rate = layouts[fits[0]], rates[fits[0]]
     yield from _scalars(kept, tx, has_rate)
     spoken = [_spoken(name, _is_legacy(tx)) for name in kept.names or [""] * len(kept.arrays)]

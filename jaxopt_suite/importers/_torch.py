@@ -212,6 +212,11 @@ def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
     if not isinstance(written, Mapping) or not {"state", "param_groups"} <= {*written}:
         raise ValueError(f"torch: expected a state_dict() with 'state' and 'param_groups', got {show(written)}.")
     settings, state = written["param_groups"], written["state"]
+    for group in settings if isinstance(settings, (list, tuple)) else [settings]:
+        if not isinstance(group, Mapping) or not {"params", "lr"} <= {*group}:
+            raise ValueError(f"torch: a group of parameters must have 'params' and 'lr', got {show(group)}.")
+    if not isinstance(state, Mapping) or not all(isinstance(kept, Mapping) for kept in state.values()):
+        raise ValueError(f"torch: 'state' must be a dict of dicts, got {show(state)}.")
     numbers = [number for group in settings for number in group["params"]]
     if names is None and all("param_names" in group for group in settings):
         names = [name for group in settings for name in group["param_names"]]

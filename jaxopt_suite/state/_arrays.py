@@ -24,10 +24,18 @@ def fitting(owner: str, name: str, value: Any, old: Any) -> Any:
 def placed_as_stored(value: Any, old: Any) -> Any:
     """A copy of `value` stored as `old` is, codes as they are where they are of the same kind."""
     if not is_blocks(old):
-        return placed(decode(value), old)
+        return placed(_decode(value) if is_blocks(value) else value, old)
     alike = is_blocks(value) and value.codes.dtype == old.codes.dtype and value.scale.shape == old.scale.shape
-    new = value if alike else encode(jnp.asarray(decode(value)), old, None)
+    new = value if alike else _encode(_decode(value) if is_blocks(value) else value, old)
     return Blocks(*map(placed, new, old))
+
+
+_decode = jax.jit(decode)  # one program for an array, not one for each operation
+
+
+@jax.jit
+def _encode(value: Any, old: Blocks) -> Blocks:
+    return encode(jnp.asarray(value), old, None)
 
 
 def placed(value: Any, old: Any) -> Any:
