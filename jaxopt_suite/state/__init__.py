@@ -5,6 +5,9 @@ copy, on the devices of the old, so that no step is compiled again. A slot's var
 `"<slot>/<path of its parameter>"`. Where a tree holds several optimizers of ours, `within` names one by its place, such
 as `"bias|scale"` for the group of `by_path` with that regex, `"adam"` for the member of a chain, or `"1"` for the
 second in an `optax.chain`; the beginning of a place may be left out, `""` is the outermost, and an error lists them.
+
+`migrate` makes a state of another optimizer or other parameters from one; `to_dict` makes a flat dict of arrays that
+says what it is, for any file.
 """
 
 from jaxopt_suite.state._dict import from_dict as from_dict
