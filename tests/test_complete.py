@@ -119,7 +119,9 @@ def test_no_optimizer_knows_about_trees():
 
 
 @pytest.mark.parametrize(
-    "module", [jos, jos.schedules, jos.state, jos.transforms, jos.precision, jos.groups], ids=lambda m: m.__name__
+    "module",
+    [jos, jos.schedules, jos.state, jos.importers, jos.transforms, jos.precision, jos.groups],
+    ids=lambda m: m.__name__,
 )
 def test_a_public_module_shows_what_is_public(module):
     for name, value in vars(module).items():

@@ -303,6 +303,9 @@ def test_containers():
     state, report = jos.state.migrate(chained.init(TREE), chained, TREE)
     assert "0/count" in report.kept
     refuse(ValueError, "1 variable would be lost: '0/count'", jos.state.migrate, state, tx, TREE)
+    by_hand = jos.Optimizer(tx.init, lambda updates, state, params=None: (updates, state))
+    assert str(jos.state.migrate(tx.init(TREE), by_hand, TREE)[1]).startswith("Optimizer: 8 kept")
+    assert "about" in jos.state.to_dict(tx.init(TREE), by_hand, TREE)
 
 
 def test_what_is_wrong_is_named():

@@ -13,7 +13,7 @@ from jaxopt_suite.state._layout import STATE_CLASSES
 from jaxopt_suite.state._match import Rename, Rules
 from jaxopt_suite.state._migrate import moved
 from jaxopt_suite.state._report import Migration
-from jaxopt_suite.state._variables import Stage, Variable, listed, ours
+from jaxopt_suite.state._variables import Stage, Variable
 
 Transform: TypeAlias = Callable[[str, np.ndarray], Any] | None
 
@@ -45,7 +45,7 @@ def imported(
     rules, paths = Rename(owner, rename), {*trees.paths(params)}
     variables = [_transformed(owner, v, rules, transform, paths) for v in variables]
     fresh = tx.init(params)
-    state, report = moved(owner, variables, list(listed(fresh, ours)), fresh, tx, params, rename, strict)
+    state, report = moved(owner, variables, fresh, tx, params, rename, strict)
     return Imported(tx, state, report)
 
 

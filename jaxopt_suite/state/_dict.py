@@ -78,7 +78,7 @@ def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
         have, want = _stored(values[v.name]), _stored(v.value)
         if have != want:
             raise TypeError(f"from_dict: {v.name!r} is {have}, in the state it is {want}.")
-    state, report = moved("from_dict", old, new, fresh, tx, params, rename=None, strict=True)
+    state, report = moved("from_dict", old, fresh, tx, params, rename=None, strict=True)
     if {*report.kept} != {*names}:
         wrong = next(name for name in names if name not in report.kept)
         raise ValueError(f"from_dict: {wrong!r} does not fit this optimizer: see what migrate reports.")

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
-import jax
 import numpy as np
 from jax.core import Tracer
 
@@ -16,7 +15,7 @@ from jaxopt_suite.state._flat import is_flat, read_flat
 from jaxopt_suite.state._layout import STATE_CLASSES
 from jaxopt_suite.state._match import Matched, Rename, Rules
 from jaxopt_suite.state._report import Fate, Migration
-from jaxopt_suite.state._variables import COUNT, HELD, Variable, filled, first_layout, listed, ours, plain, unit
+from jaxopt_suite.state._variables import COUNT, HELD, Variable, filled, first_layout, holds, listed, ours, plain, unit
 
 _RATES = word_of(Literal["state", "code"])
 
@@ -72,16 +71,13 @@ def migrate(
     if not hasattr(tx, "init"):
         raise TypeError(f"migrate: tx must be an optimizer, got {show(tx)}.")
     fresh = tx.init(params)
-    new = list(listed(fresh, ours))
-    return moved(
-        "migrate", _read("migrate", state, fresh), new, fresh, tx, params, rename, strict, learning_rate == "code"
-    )
+    old = _read("migrate", state, fresh)
+    return moved("migrate", old, fresh, tx, params, rename, strict, code_rate=learning_rate == "code")
 
 
 def moved(
     owner: str,
     old: Sequence[Variable],
-    new: Sequence[Variable],
     fresh: Tree,
     tx: Any,
     params: Tree,
@@ -89,7 +85,8 @@ def moved(
     strict: bool,
     code_rate: bool = False,
 ) -> tuple[Tree, Migration]:
-    """`fresh`, whose variables are `new`, with the values of old ones; and what became of each."""
+    """`fresh`, the first state of `tx`, with the values of old variables; and what became of each."""
+    new = list(listed(fresh, ours))
     matched = Matched(old, new, Rename(owner, rename), code_rate)
     source, fates = matched.source, tuple(_fates(matched, trees.paths(params)))
     report = Migration(_called(tx), fates, tuple(_notes(matched)))
@@ -104,7 +101,8 @@ def moved(
 
 
 def _called(tx: Any) -> str:
-    return repr(tx) if hasattr(tx, "recipe") else type(tx).__name__
+    is_ours = hasattr(getattr(tx, "update", None), "recipe")
+    return repr(tx) if is_ours else type(tx).__name__
 
 
 def _read(owner: str, state: Tree, fresh: Tree) -> list[Variable]:
@@ -112,9 +110,7 @@ def _read(owner: str, state: Tree, fresh: Tree) -> list[Variable]:
     if is_flat(state):
         return read_flat(owner, state)
     for tree, reader in ((state, ours), (state, plain), (first_layout(state, fresh), unit)):
-        if any(
-            reader(node) is not None for node in jax.tree.leaves(tree, is_leaf=lambda x, r=reader: r(x) is not None)
-        ):
+        if holds(tree, reader):
             return list(listed(tree, reader))
     raise ValueError(
         f"{owner}: there is no state of a jaxopt_suite optimizer in a {type(state).__name__}: jos.importers reads "

@@ -163,6 +163,15 @@ def _rates(rate: Mapping[str, Tree]) -> dict[str, Tree]:
     return {HELD if key == "learning_rate" else RECORD: value for key, value in rate.items()}
 
 
+def holds(tree: Tree, read: Reader) -> bool:
+    """Whether there is a state in a tree."""
+
+    def is_unit(node: Any) -> bool:
+        return read(node) is not None
+
+    return any(map(is_unit, jax.tree.leaves(tree, is_leaf=is_unit)))
+
+
 def listed(tree: Tree, read: Reader, place: str = "") -> Iterator[Variable]:
     """The variables of all states in a tree, in the order of the tree's leaves, and all that stands around them."""
 
