@@ -1,5 +1,6 @@
 """Optimizers for JAX with the numbers of Keras and TensorFlow Addons."""
 
+from jaxopt_suite import importers as importers
 from jaxopt_suite import parallel as parallel
 from jaxopt_suite import precision as precision
 from jaxopt_suite import schedules as schedules

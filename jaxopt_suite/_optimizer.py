@@ -31,12 +31,12 @@ from jaxopt_suite._stages.accumulate import accumulate
 from jaxopt_suite._stages.aggregate import aggregate_gradients
 from jaxopt_suite._stages.average import ema
 from jaxopt_suite._stages.clip import clip_by_global_norm, clip_by_norm, clip_by_value
-from jaxopt_suite._stages.decay import decayed, except_for, excluded, is_off
+from jaxopt_suite._stages.decay import DecayKind, decayed, except_for, excluded, is_off
 from jaxopt_suite._stages.scale import unscale
 from jaxopt_suite._transformation import Optimizer, assemble
 
 P = ParamSpec("P")
-Dialects = Literal["keras", "legacy"]
+Dialects = Literal["keras", "legacy", "torch"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ class CommonBesidesDecay(Stages, total=False):
 
     exclude_from_weight_decay: Annotated[Patterns, Entry(())]
     decay: Annotated[NonNegative | None, Entry(None, "divide the rate by `1 + decay * step`.")]
-    dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, or TF <= 2.10.")]
+    dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, TF <= 2.10, or PyTorch.")]
     lr: Rate | None  # the old name of learning_rate
 
 
@@ -101,22 +101,24 @@ def stages(given: Mapping[str, Any]) -> list[AnyStage]:
 
 @dataclasses.dataclass(frozen=True)
 class Dialect:
-    """The frame's choices where generations of Keras differ.
+    """The frame's choices where generations of Keras, and PyTorch, differ.
 
     Attributes:
       cumulative_clips: whether several clips act one after the other, or are an error.
       zero_epsilon: what `epsilon=0` stands for.
-      decay_by_rate: whether weight decay is multiplied by the rate, or acts by itself as in TF Addons.
+      decay: whether weight decay is multiplied by the rate, acts by itself as in TF Addons, or is a penalty, whose
+        gradient is added to the loss's, as in PyTorch.
     """
 
     cumulative_clips: bool
     zero_epsilon: float
-    decay_by_rate: bool
+    decay: DecayKind
 
 
 DIALECTS = {
-    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, decay_by_rate=True),
-    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, decay_by_rate=False),
+    "keras": Dialect(cumulative_clips=False, zero_epsilon=0.0, decay="by rate"),
+    "legacy": Dialect(cumulative_clips=True, zero_epsilon=1e-7, decay="alone"),
+    "torch": Dialect(cumulative_clips=False, zero_epsilon=0.0, decay="penalty"),
 }
 
 
@@ -124,6 +126,8 @@ def optimizer(
     class_name: str,
     *,
     own_decay: tuple[str, ...] | Mapping[str, tuple[str, ...]] = (),
+    decoupled: bool = False,
+    dialects: tuple[str, ...] = ("keras", "legacy"),
     aliases: Mapping[str, str] | None = None,
     sentences: Mapping[str, str] | None = None,
     shaping: tuple[str, ...] = (),
@@ -140,6 +144,8 @@ def optimizer(
       class_name: the name in configs.
       own_decay: the arguments by which the rule itself decays the weights. They replace the frame's stage, and
         are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
+      decoupled: whether the frame's weight decay is no penalty in any dialect.
+      dialects: those that it has.
       aliases: other names of its arguments, such as those in the configs of the original.
       sentences: what its own arguments mean, for its documentation.
       shaping: arguments whose default of 0 takes a slot away, so that `optax.inject_hyperparams` leaves it alone.
@@ -158,8 +164,13 @@ def optimizer(
 
     def declared(body: Callable[P, Rule]) -> Factory[P, Optimizer]:
         def build(recipe: Recipe) -> Optimizer:
-            own = own_decay.get(recipe.arguments["dialect"], ()) if isinstance(own_decay, Mapping) else own_decay
-            return assemble(Optimizer, recipe, _line(body, recipe, own))
+            dialect = recipe.arguments["dialect"]
+            if dialect not in dialects:
+                raise ValueError(
+                    f"{body.__name__}: dialect must be {' or '.join(map(repr, dialects))} here, got {dialect!r}."
+                )
+            own = own_decay.get(dialect, ()) if isinstance(own_decay, Mapping) else own_decay
+            return assemble(Optimizer, recipe, _line(body, recipe, own, decoupled))
 
         names = {"lr": "learning_rate", **(aliases or {})}
         make = declare(class_name, body, build, common=COMMON, aliases=names, sentences=sentences, shaping=shaping)
@@ -173,7 +184,7 @@ def optimizer(
 _RATE_OF_THE_STEP = type("the rate, which is t.learning_rate in a rule", (), {})()
 
 
-def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...]) -> Line:
+def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...], decoupled: bool) -> Line:
     """The line of an optimizer: its rule, and a stage for each common argument that is on."""
     arguments, owner = recipe.arguments, body.__name__
     dialect = DIALECTS[arguments["dialect"]]
@@ -183,7 +194,8 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...])
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
     if body.__module__.partition(".")[0] != LIBRARY and "learning_rate" in arguments:
         arguments = {**arguments, "learning_rate": _RATE_OF_THE_STEP}
-    build = functools.partial(_main_rule, body, own_decay)
+    kind = "by rate" if decoupled and dialect.decay == "penalty" else dialect.decay
+    build = functools.partial(_main_rule, body, own_decay, kind)
     numbers = numbers_of(recipe.factory) - _OF_OTHER_STAGES
     patterns = frozenset(name for name, word in recipe.factory.words.items() if word.kind == "patterns")
     main = LeafStage(build=build, arguments=arguments, numbers=numbers, patterns=patterns)
@@ -197,14 +209,14 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...])
 _OF_OTHER_STAGES = frozenset(COMMON) - {"weight_decay"} | {"learning_rate"}
 
 
-def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], /, **arguments: Any) -> Rule:
+def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], kind: DecayKind, /, **arguments: Any) -> Rule:
     """The rule with its rate and its decay: what it returns is the update to add."""
     exclude = excluded(arguments["exclude_from_weight_decay"])
     rule = map_rule(_rated, _rule(body, arguments))
     if own_decay:
         free = map_rule(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)})) if exclude else rule
         return except_for(map_rule(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
-    return decayed(rule, arguments["weight_decay"], exclude, by_rate=DIALECTS[arguments["dialect"]].decay_by_rate)
+    return decayed(rule, arguments["weight_decay"], exclude, kind)
 
 
 def _decays(weight_decay: Any, rule: Rule) -> Rule:

@@ -2,6 +2,9 @@
 
 from jaxopt_suite._algorithms._orthogonal import MuonState as MuonState
 from jaxopt_suite._algorithms._orthogonal import scale_by_muon as scale_by_muon
+from jaxopt_suite._algorithms._trace import RMSpropTraceState as RMSpropTraceState
+from jaxopt_suite._algorithms._trace import TraceState as TraceState
+from jaxopt_suite._algorithms._trace import scale_by_trace as scale_by_trace
 from jaxopt_suite._algorithms.adabelief import AdaBeliefState as AdaBeliefState
 from jaxopt_suite._algorithms.adabelief import scale_by_adabelief as scale_by_adabelief
 from jaxopt_suite._algorithms.adadelta import AdadeltaState as AdadeltaState

@@ -30,6 +30,7 @@ TINY = 1e-30  # an epsilon whose place does not matter
 COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
     "sgd": (
         Counterpart(lambda: jos.sgd(0.1, 0.9, nesterov=True), lambda: optax.sgd(0.1, 0.9, nesterov=True)),
+        Counterpart(lambda: jos.sgd(FALLING, 0.9, dialect="torch"), lambda: optax.sgd(FALLING, 0.9)),
         # with the rate outside of the momentum, as optax.sgd has it, a schedule acts otherwise
         Counterpart(lambda: jos.sgd(FALLING, 0.9), lambda: optax.sgd(FALLING, 0.9), apart=0.148),
         Counterpart(
@@ -39,6 +40,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
     "adam": (
         Counterpart(lambda: jos.adam(0.05, epsilon=TINY), lambda: optax.adam(0.05, eps=TINY)),
         Counterpart(lambda: jos.adam(0.05, epsilon=0.1), lambda: optax.adam(0.05, eps=0.1), apart=0.124),
+        Counterpart(lambda: jos.adam(0.05, epsilon=0.1, dialect="torch"), lambda: optax.adam(0.05, eps=0.1)),
         Counterpart(lambda: jos.adam(0.05), lambda: optax.adam(0.05, eps=1e-7), apart=5.55e-6),
         Counterpart(
             lambda: jos.adam(0.05, beta_2=0.5, amsgrad=True),
@@ -86,6 +88,7 @@ COUNTERPARTS: dict[str, tuple[Counterpart, ...]] = {
     "adadelta": (Counterpart(lambda: jos.adadelta(1.0, 0.9, 1e-3), lambda: optax.adadelta(1.0, 0.9, 1e-3)),),
     "adamax": (
         Counterpart(lambda: jos.adamax(0.05, epsilon=0.01), lambda: optax.adamax(0.05, eps=0.01), apart=4.47e-6),
+        Counterpart(lambda: jos.adamax(0.05, epsilon=0.01, dialect="torch"), lambda: optax.adamax(0.05, eps=0.01)),
     ),
     "lion": (Counterpart(lambda: jos.lion(0.01), lambda: optax.lion(0.01, weight_decay=0.0)),),
     "lamb": (

@@ -6,9 +6,10 @@ refuse and with which words, and what it cannot do and why.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
 from recorded import recording
 
 import jaxopt_suite as jos
@@ -26,6 +27,7 @@ class Variant:
       reason: why it is larger than 2e-6.
       average_from: the first step whose average is compared.
       weights: why `get_weights` differs from the library's, where it does.
+      slow: whether what compiles its steps is left to CI.
     """
 
     reference: str | None = None
@@ -35,6 +37,7 @@ class Variant:
     reason: str = ""
     average_from: int = 0
     weights: str = ""
+    slow: bool = False
 
     def all_arguments(self) -> dict[str, Any]:
         if self.reference is None:
@@ -42,8 +45,9 @@ class Variant:
         given = recording(self.reference).arguments()
         ours = {self.renamed.get(name, name): value for name, value in given.items()}
         ours.pop(None, None)
-        if self.reference.startswith("legacy/"):
-            ours["dialect"] = "legacy"
+        for dialect in ("legacy", "torch"):
+            if self.reference.startswith(f"{dialect}/"):
+                ours["dialect"] = dialect
         return {**ours, **self.arguments}
 
 
@@ -84,6 +88,16 @@ def of(library: str, *slugs: str, **columns: Any) -> tuple[Variant, ...]:
     """Variants recorded from one library."""
     return tuple(Variant(f"{library}/{slug}", **columns) for slug in slugs)
 
+
+def of_torch(*slugs: str, **columns: Any) -> tuple[Variant, ...]:
+    """Variants recorded from PyTorch, with its defaults and its words."""
+    renamed = {"lr": "learning_rate", "eps": "epsilon", "alpha": "rho", "lr_decay": "decay"}
+    renamed["momentum_decay"] = "schedule_decay"
+    quick = ("adam", "sgd_nesterov", "rmsprop_centered_momentum")
+    return tuple(Variant(f"torch/{slug}", renamed=renamed, slow=slug not in quick, **columns) for slug in slugs)
+
+
+EPSILON = {"epsilon": 1e-8}  # PyTorch's default
 
 FLOAT32_BETAS = {"tolerance": 2e-5, "reason": "the original rounds its betas to float32 before it computes 1 - beta"}
 
@@ -128,6 +142,7 @@ ROWS = (
             *of("legacy", "sgd_plain", "sgd_momentum", "sgd_nesterov", "sgd_decay", "sgd_schedule"),
             *of("legacy", "sgd_decay_schedule", "sgd_clipnorm", "sgd_clipvalue", "sgd_global_clipnorm"),
             *of("legacy", "sgd_clipnorm_clipvalue"),
+            *of_torch("sgd_momentum", "sgd_nesterov"),
         ),
         bad=(
             ({"momentum": 1.5}, "sgd: momentum must be in [0, 1], got 1.5."),
@@ -145,6 +160,8 @@ ROWS = (
             *of("keras3", "adam_loss_scale_factor", "adam_accumulation"),
             *of("legacy", "adam", "adam_amsgrad", "adam_epsilon", "adam_epsilon_zero", "adam_decay", **FLOAT32_BETAS),
             *of("legacy", "adam_clipvalue_global_clipnorm", **FLOAT32_BETAS),
+            *of_torch("adam", "adam_amsgrad", arguments=EPSILON),
+            *of_torch("adam_epsilon_decay"),
         ),
         bad=(
             ({"beta_1": 1.0}, "adam: beta_1 must be in [0, 1), got 1.0."),
@@ -182,6 +199,8 @@ ROWS = (
             *both("rmsprop_centered_momentum_epsilon", "rmsprop_centered_momentum_schedule"),
             *of("legacy", "rmsprop_plain", "rmsprop_plain_epsilon", "rmsprop_momentum_epsilon"),
             *of("legacy", "rmsprop_centered_epsilon", "rmsprop_centered_momentum_epsilon"),
+            *of_torch("rmsprop", "rmsprop_centered_momentum"),
+            *of_torch("rmsprop_momentum", arguments=EPSILON),
         ),
         bad=(
             ({"rho": 1.0}, "rmsprop: rho must be in [0, 1), got 1.0."),
@@ -196,6 +215,8 @@ ROWS = (
         variants=(
             *both("adagrad_epsilon", "adagrad_accumulator_half", "adagrad_accumulator_zero", "adagrad_zeros"),
             *of("legacy", "adagrad_epsilon", "adagrad_accumulator_zero"),
+            *of_torch("adagrad"),
+            *of_torch("adagrad_decay", arguments={"epsilon": 1e-10, "initial_accumulator_value": 0.0}),
         ),
         bad=(
             ({"initial_accumulator_value": -0.1}, "adagrad: initial_accumulator_value must be >= 0, got -0.1."),
@@ -209,6 +230,7 @@ ROWS = (
         variants=(
             *both("adadelta", "adadelta_epsilon"),
             *of("legacy", "adadelta", "adadelta_epsilon"),
+            *of_torch("adadelta"),
         ),
         bad=(({"rho": -0.1}, "adadelta: rho must be in [0, 1), got -0.1."),),
     ),
@@ -218,6 +240,8 @@ ROWS = (
         variants=(
             *both("adamw", "adamw_exclusion", "adamw_schedule_amsgrad"),
             *of("tf_addons", "adamw", "adamw_exclusion", arguments={"dialect": "legacy"}),
+            *of_torch("adamw", arguments=EPSILON),
+            *of_torch("adamw_amsgrad", arguments={**EPSILON, "weight_decay": 0.01}),
         ),
         bad=(
             ({"weight_decay": None}, "adamw: weight_decay must be a number >= 0, got None."),
@@ -231,6 +255,8 @@ ROWS = (
         variants=(
             *both("adamax_betas", "adamax_epsilon"),
             *of("legacy", "adamax_epsilon"),
+            *of_torch("adamax"),
+            *of_torch("adamax_decay", arguments=EPSILON),
         ),
         bad=(({"beta_2": 1.0}, "adamax: beta_2 must be in [0, 1), got 1.0."),),
     ),
@@ -241,6 +267,7 @@ ROWS = (
             *of("keras3", "nadam", "nadam_schedule", **LONG_PRODUCT),
             *of("tf_keras", "nadam", "nadam_schedule", **LONG_PRODUCT, weights="tf.keras loses the product"),
             *of("legacy", "nadam", "nadam_schedule_decay", **LONG_PRODUCT),
+            *of_torch("nadam", "nadam_decay", arguments=EPSILON),
         ),
         bad=(
             ({"schedule_decay": -0.004}, "nadam: schedule_decay must be >= 0, got -0.004."),
@@ -348,6 +375,8 @@ ROWS = (
             *of("tf_addons", "radam_beta", "radam_weight_decay", "radam_amsgrad", "radam_warmup", "radam_threshold"),
             *of("tf_addons", "radam_schedule"),
             *of("tf_addons", "radam", **FLOAT32_BETAS),
+            *of_torch("radam"),
+            *of_torch("radam_decay", arguments=EPSILON),
         ),
         bad=(
             ({"sma_threshold": 3.0}, "radam: sma_threshold must be >= 4, got 3.0."),
@@ -505,6 +534,13 @@ ROWS = (
 )
 
 CASES = [(row, variant) for row in ROWS for variant in row.variants]
+
+
+def long_ones_marked(pairs: Iterable[tuple[Row, Variant]]) -> list[Any]:
+    """Rows and variants, for a test that compiles a program for each."""
+    return [pytest.param(row, variant, marks=[pytest.mark.slow] * variant.slow) for row, variant in pairs]
+
+
 SETTINGS = [*{row.build(variant): (row, variant) for row, variant in CASES}.values()]  # equal optimizers once
 
 

@@ -11,11 +11,11 @@ import optax
 import pytest
 from programs import example, quick, same, stacked, steps, trajectory
 from recorded import EXAMPLE, error, nested, recording
-from rows import CASES, ROWS, case_name
+from rows import CASES, ROWS, case_name, long_ones_marked
 
 import jaxopt_suite as jos
 
-RECORDED = [(row, variant) for row, variant in CASES if variant.reference]
+RECORDED = long_ones_marked((row, variant) for row, variant in CASES if variant.reference)
 BAD = [(row, arguments, words) for row in ROWS for arguments, words in row.bad]
 COMMON_BAD = [
     ({"learning_rate": -1.0}, "learning_rate must be >= 0, got -1.0."),
@@ -44,7 +44,7 @@ COMMON_BAD = [
     ),
     ({"axis_dtype": "bfloat16"}, "axis_dtype acts only with axis_name."),
     ({"shard_axes": {"kernel": "model"}}, "For 'model', write ('model',)."),
-    ({"dialect": "legcy"}, "dialect must be one of 'keras', 'legacy', got 'legcy'. Did you mean 'legacy'?"),
+    ({"dialect": "legcy"}, "dialect must be one of 'keras', 'legacy', 'torch', got 'legcy'. Did you mean 'legacy'?"),
     ({"jit_compile": "yes"}, "jit_compile must be True or False, got 'yes'."),
     ({"clip_norm": 1.0}, "there is no argument 'clip_norm'. Did you mean 'clipnorm'?"),
 ]

@@ -24,6 +24,7 @@ NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 ARGUMENTS = {
     "compose_with_optax": ("--steps", "50"),
     "data_parallel_jit": ("--steps", "10"),
+    "fine_tune": ("--steps", "5"),
     "data_parallel_pmap": ("--steps", "10"),
     "data_parallel_processes": ("--steps", "20"),
     "data_parallel_shard_map": ("--steps", "10"),

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import pathlib
 import pickle
 
 import chex
@@ -406,15 +405,3 @@ def test_a_mistake_gets_a_sentence(wrong, sentence):
     with pytest.raises((ValueError, TypeError)) as caught:
         wrong()
     assert sentence in str(caught.value)
-
-
-# the guide
-
-
-def test_the_guide_runs():
-    text = (pathlib.Path(__file__).parent.parent / "docs" / "precision.md").read_text()
-    blocks = [block.partition("\n")[2] for block in text.split("```")[1::2] if block.startswith("python")]
-    assert blocks
-    scope = {}
-    for block in blocks:
-        exec(block, scope)

@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 
+import jax
 import pytest
 from rows import ROWS
 
@@ -16,7 +17,13 @@ README = FOLDER / "README.md"
 PAGES = [README, *sorted((FOLDER / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(?<=^<!-- optimizers -->\n).*?(?=^<!-- end of optimizers -->$)", re.MULTILINE | re.DOTALL)
-LIBRARIES = {"keras3": "Keras 3", "tf_keras": "tf.keras", "legacy": "tf.keras legacy", "tf_addons": "TF Addons"}
+LIBRARIES = {
+    "keras3": "Keras 3",
+    "tf_keras": "tf.keras",
+    "legacy": "tf.keras legacy",
+    "tf_addons": "TF Addons",
+    "torch": "PyTorch",
+}
 
 
 def table():
@@ -39,9 +46,15 @@ def test_table():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code(page):
-    """All blocks one after the other, in one namespace."""
-    namespace = {}
+def test_code(page, tmp_path, monkeypatch):
+    """All blocks one after the other, in one namespace, as a user's session runs them."""
+    monkeypatch.chdir(tmp_path)
+    with jax.numpy_dtype_promotion("standard"):
+        _run(page)
+
+
+def _run(page):
+    namespace, number = {}, 0
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for number, block in enumerate(BLOCK.findall(page.read_text())):
         if block.startswith(">>>"):
@@ -55,8 +68,8 @@ def test_code(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links(page):
-    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target, named in re.findall(r"\]\(([^)]+)\)|`((?:examples|docs)/[\w./]+)`", page.read_text()):
+        assert (FOLDER / named if named else page.parent / target).exists(), target or named
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import bias_correction
 from jaxopt_suite._frame.leafwise import Moment
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._recipe.words import Number, Scalar, scalar
@@ -22,17 +23,27 @@ SENTENCES = {
 
 
 def rectified(
-    m: jax.Array, v: jax.Array, beta_1: Scalar, beta_2: Scalar, epsilon: Scalar, sma_threshold: Scalar, t: Moment
+    m: jax.Array,
+    v: jax.Array,
+    beta_1: Scalar,
+    beta_2: Scalar,
+    epsilon: Scalar,
+    sma_threshold: Scalar,
+    t: Moment,
+    epsilon_hat: bool = False,
 ) -> jax.Array:
     """The direction from the moments `m` and `v`: once enough squares are averaged, over their root.
 
-    The averages' length `s_t` says how much `v` is worth: below the threshold it is not used at all.
+    The averages' length `s_t` says how much `v` is worth: below the threshold it is not used at all. `epsilon` is
+    added to the root once it is corrected, or before that as "epsilon hat", as in PyTorch, whose corrections are
+    accurate.
     """
     s, s_inf = sma_length(beta_2, t)
     r2 = (s - 4) * (s - 2) * s_inf / ((s_inf - 4) * (s_inf - 2) * s)
-    m_hat = m / (1 - beta_1**t.count)
-    v_hat = root(v) / root(1 - beta_2**t.count)
-    return jnp.where(s >= sma_threshold, root(jnp.maximum(r2, 0)) * m_hat / (v_hat + epsilon), m_hat)
+    m_hat = m / bias_correction(beta_1, t, epsilon_hat)
+    correction = root(bias_correction(beta_2, t, epsilon_hat))
+    divisor = (root(v) + epsilon) / correction if epsilon_hat else root(v) / correction + epsilon
+    return jnp.where(s >= sma_threshold, root(jnp.maximum(r2, 0)) * m_hat / divisor, m_hat)
 
 
 def sma_length(beta_2: Scalar, t: Moment) -> tuple[jax.Array, Scalar]:

@@ -44,7 +44,7 @@ def scale_by_adadelta(rho: Beta = 0.95, epsilon: NonNegative = 1e-7) -> Rule:
     return leafwise(AdadeltaState, init, update)
 
 
-@optimizer("Adadelta")
+@optimizer("Adadelta", dialects=("keras", "legacy", "torch"))
 def adadelta(
     learning_rate: Rate = 0.001, rho: Beta = 0.95, epsilon: NonNegative = 1e-7, **common: Unpack[Common]
 ) -> Rule:

@@ -44,7 +44,7 @@ def scale_by_adagrad(
     return leafwise(AdagradState, init, update)
 
 
-@optimizer("Adagrad")
+@optimizer("Adagrad", dialects=("keras", "legacy", "torch"))
 def adagrad(
     learning_rate: Rate = 0.001,
     initial_accumulator_value: NonNegative = 0.1,
@@ -55,7 +55,7 @@ def adagrad(
 
         a <- a + g^2,    w <- w - rate * g / sqrt(a + epsilon)
 
-    The legacy dialect has `sqrt(a) + epsilon`; `optax.adagrad` is the same as the other one.
+    The legacy and torch dialects have `sqrt(a) + epsilon`; `optax.adagrad` is the same as the other one.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> g, w = jnp.array(3.0), jnp.array(1.0)
@@ -67,5 +67,5 @@ def adagrad(
 
     Reference: Duchi, Hazan and Singer, Adaptive subgradient methods, JMLR 2011.
     """
-    inside = common.get("dialect") != "legacy"
+    inside = common.get("dialect", "keras") == "keras"
     return scale_by_adagrad.rule(initial_accumulator_value, epsilon, epsilon_in_sqrt=inside)

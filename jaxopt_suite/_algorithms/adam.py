@@ -7,12 +7,17 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import ACCURATE, bias_correction
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
+
+SENTENCES = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias.", "accurate": ACCURATE}
+
+OF_DIALECT = {"torch": {"epsilon_hat": False, "accurate": True}}
 
 
 @state_class
@@ -24,11 +29,19 @@ class AdamState(NamedTuple):
     nonnegative = ("v", "vhat")
 
 
-@transform()
+@transform(sentences=SENTENCES)
 def scale_by_adam(
-    beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7, *, amsgrad: bool = False
+    beta_1: Beta = 0.9,
+    beta_2: Beta = 0.999,
+    epsilon: NonNegative = 1e-7,
+    *,
+    amsgrad: bool = False,
+    epsilon_hat: bool = True,
+    accurate: bool = False,
 ) -> Rule:
     """The direction of Adam, with `epsilon` as "epsilon hat": it is added to `sqrt(v)` before bias correction.
+
+    Without `epsilon_hat` it is added to the corrected root, as in PyTorch and Optax.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.transforms.scale_by_adam(epsilon=0.0)
@@ -44,13 +57,15 @@ def scale_by_adam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        alpha = root(1 - beta_2**t.count) / (1 - beta_1**t.count)
-        return alpha * m / (root(v if vhat is None else vhat) + epsilon), AdamState(m, v, vhat)
+        correction = root(bias_correction(beta_2, t, accurate))
+        added = epsilon if epsilon_hat else epsilon * correction
+        alpha = correction / bias_correction(beta_1, t, accurate)
+        return alpha * m / (root(v if vhat is None else vhat) + added), AdamState(m, v, vhat)
 
     return leafwise(AdamState, init, update)
 
 
-@optimizer("Adam")
+@optimizer("Adam", dialects=("keras", "legacy", "torch"))
 def adam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -65,7 +80,8 @@ def adam(
         w <- w - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
 
     `epsilon` is the paper's "epsilon hat". Unlike `optax.adam`, which adds it after bias correction, it weighs
-    more in early steps; and AMSGrad here takes the largest `v` before bias correction.
+    more in early steps; and AMSGrad here takes the largest `v` before bias correction. The torch dialect is
+    PyTorch's, `epsilon` after it too, and its `weight_decay` a penalty in the gradient.
 
     >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.adam(learning_rate=0.1)
@@ -76,4 +92,6 @@ def adam(
 
     Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
-    return scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad)
+    return scale_by_adam.rule(
+        beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect", "keras"), {})
+    )

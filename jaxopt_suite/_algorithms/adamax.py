@@ -7,11 +7,14 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import bias_correction
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
+
+SENTENCES = {"epsilon_in_max": "add epsilon to the absolute gradient, inside the maximum, and not to the maximum."}
 
 
 @state_class
@@ -21,8 +24,10 @@ class AdamaxState(NamedTuple):
     nonnegative = ("u",)
 
 
-@transform()
-def scale_by_adamax(beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7) -> Rule:
+@transform(sentences=SENTENCES)
+def scale_by_adamax(
+    beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7, *, epsilon_in_max: bool = False
+) -> Rule:
     """The mean of the gradients, divided by the largest of them; older ones count less.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
@@ -37,13 +42,14 @@ def scale_by_adamax(beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegati
 
     def update(g: jax.Array, s: AdamaxState, w: jax.Array, t: Moment) -> tuple[jax.Array, AdamaxState]:
         m = s.m + (g - s.m) * (1 - beta_1)
-        u = jnp.maximum(beta_2 * s.u, jnp.abs(g))
-        return m / ((1 - beta_1**t.count) * (u + epsilon)), AdamaxState(m, u)
+        inside, outside = (epsilon, 0.0) if epsilon_in_max else (0.0, epsilon)
+        u = jnp.maximum(beta_2 * s.u, jnp.abs(g) + inside)
+        return m / (bias_correction(beta_1, t, epsilon_in_max) * (u + outside)), AdamaxState(m, u)
 
     return leafwise(AdamaxState, init, update)
 
 
-@optimizer("Adamax")
+@optimizer("Adamax", dialects=("keras", "legacy", "torch"))
 def adamax(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -56,7 +62,8 @@ def adamax(
         m <- m + (1 - beta_1) (g - m),    u <- max(beta_2 u, |g|)
         w <- w - rate * m / ((1 - beta_1^t) (u + epsilon))
 
-    Unlike `optax.adamax`, which adds `epsilon` to `|g|` inside the maximum, it is added afterwards.
+    Unlike `optax.adamax`, which adds `epsilon` to `|g|` inside the maximum, it is added afterwards; the torch
+    dialect is as Optax.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.adamax(0.1, beta_2=0.5, epsilon=0.0)
@@ -68,4 +75,5 @@ def adamax(
 
     Reference: Kingma and Ba, Adam, section 7.1, 2014.
     """
-    return scale_by_adamax.rule(beta_1, beta_2, epsilon)
+    inside = common.get("dialect") == "torch"
+    return scale_by_adamax.rule(beta_1, beta_2, epsilon, epsilon_in_max=inside)

@@ -8,6 +8,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._correction import ACCURATE, bias_correction
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
@@ -15,10 +16,13 @@ from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
 
-SCHEDULE_DECAY = {"keras": 1.0, "legacy": 0.004}
+SCHEDULE_DECAY = {"keras": 1.0, "legacy": 0.004, "torch": 0.004}
 
 
-SENTENCES = {"schedule_decay": "speed of the momentum's rise: `0.96 ** (schedule_decay * step)`."}
+SENTENCES = {
+    "schedule_decay": "speed of the momentum's rise: `0.96 ** (schedule_decay * step)`.",
+    "accurate": ACCURATE,
+}
 
 
 @state_class
@@ -33,7 +37,12 @@ class NadamState(NamedTuple):
 
 @transform(sentences=SENTENCES)
 def scale_by_nadam(
-    beta_1: Beta = 0.9, beta_2: Beta = 0.999, epsilon: NonNegative = 1e-7, schedule_decay: NonNegative = 1.0
+    beta_1: Beta = 0.9,
+    beta_2: Beta = 0.999,
+    epsilon: NonNegative = 1e-7,
+    schedule_decay: NonNegative = 1.0,
+    *,
+    accurate: bool = False,
 ) -> Rule:
     """The direction of Nadam: Adam with Nesterov's look-ahead and a momentum that warms up.
 
@@ -59,12 +68,12 @@ def scale_by_nadam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         mbar = u_next / (1 - s.product * u_next) * m + (1 - u) / (1 - s.product) * g
-        return mbar / (root(v / (1 - beta_2**t.count)) + epsilon), NadamState(m, v, s.product)
+        return mbar / (root(v / bias_correction(beta_2, t, accurate)) + epsilon), NadamState(m, v, s.product)
 
     return leafwise(NadamState, init, update, shared={"product": 1.0}, update_shared=update_shared)
 
 
-@optimizer("Nadam", sentences=SENTENCES)
+@optimizer("Nadam", sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
 def nadam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -79,7 +88,7 @@ def nadam(
         m <- m + (1 - beta_1) (g - m),    v <- v + (1 - beta_2) (g^2 - v)
         w <- w - rate * (u_{t+1} m / (1 - P u_{t+1}) + (1 - u_t) g / (1 - P)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
 
-    `schedule_decay` is 1 where it is not given, as in Keras 3, and 0.004 in the legacy dialect. In
+    `schedule_decay` is 1 where it is not given, as in Keras 3, and 0.004 in the legacy and torch dialects. In
     `optax.nadam` the momentum is constant.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
@@ -93,4 +102,5 @@ def nadam(
     """
     if schedule_decay is None:
         schedule_decay = SCHEDULE_DECAY[common.get("dialect", "keras")]
-    return scale_by_nadam.rule(beta_1, beta_2, epsilon, schedule_decay)
+    torch = common.get("dialect") == "torch"
+    return scale_by_nadam.rule(beta_1, beta_2, epsilon, schedule_decay, accurate=torch)

@@ -15,6 +15,9 @@ from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNe
 from jaxopt_suite._stages.decay import with_decay
 from jaxopt_suite.state._layout import state_class
 
+EPSILON_HAT = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias."}
+OWN_DECAY = {"keras": ("weight_decay",), "legacy": ("weight_decay",)}  # PyTorch's is the frame's, a penalty
+
 
 @state_class
 class RectifiedAdamState(NamedTuple):
@@ -24,7 +27,7 @@ class RectifiedAdamState(NamedTuple):
     nonnegative = ("v", "vhat")
 
 
-@transform(sentences=SENTENCES)
+@transform(sentences={**SENTENCES, **EPSILON_HAT})
 def scale_by_radam(
     beta_1: Beta = 0.9,
     beta_2: Beta = 0.999,
@@ -36,6 +39,7 @@ def scale_by_radam(
     total_steps: Count = 0,
     warmup_proportion: Fraction = 0.1,
     min_lr: NonNegative = 0.0,
+    epsilon_hat: bool = False,
 ) -> Rule:
     """The direction of RAdam: at first that of the momentum, later Adam's.
 
@@ -55,13 +59,13 @@ def scale_by_radam(
         m = s.m + (g - s.m) * (1 - beta_1)
         v = s.v + (g * g - s.v) * (1 - beta_2)
         vhat = None if s.vhat is None else jnp.maximum(s.vhat, v)
-        u = rectified(m, v if vhat is None else vhat, beta_1, beta_2, epsilon, threshold, t)
+        u = rectified(m, v if vhat is None else vhat, beta_1, beta_2, epsilon, threshold, t, epsilon_hat)
         return -rate(t) * with_decay(u, weight_decay, w), RectifiedAdamState(m, v, vhat)
 
     return leafwise(RectifiedAdamState, init, update, returns_update=True, reads_weights=True)
 
 
-@optimizer("RectifiedAdam", own_decay=("weight_decay",), sentences=SENTENCES)
+@optimizer("RectifiedAdam", own_decay=OWN_DECAY, sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
 def radam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -85,7 +89,8 @@ def radam(
 
     where `m^` and `v^` are corrected for their bias. With `total_steps` the rate rises linearly in the first
     `warmup_proportion` of them and then falls to `min_lr`. Unlike `optax.radam` the decay is inside, and `s_t`
-    is computed without the cancellation that costs float32 four digits at `beta_2 = 0.999`.
+    is computed without the cancellation that costs float32 four digits at `beta_2 = 0.999`. In the torch dialect
+    `weight_decay` is a penalty in the gradient, and `epsilon` is added before bias correction.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.radam(1.0, beta_1=0.0)
@@ -98,14 +103,16 @@ def radam(
     Reference: Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020.
     """
     check_warm_up("radam", total_steps, min_lr)
+    torch = common.get("dialect") == "torch"
     return scale_by_radam.rule(
         beta_1,
         beta_2,
         epsilon,
-        weight_decay,
+        0.0 if torch else weight_decay,
         amsgrad=amsgrad,
         sma_threshold=sma_threshold,
         total_steps=total_steps,
         warmup_proportion=warmup_proportion,
         min_lr=min_lr,
+        epsilon_hat=torch,
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._trace import traced_rmsprop
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
@@ -67,7 +68,7 @@ def scale_by_rmsprop(
     return leafwise(RMSpropState, init, update, returns_update=True)
 
 
-@optimizer("RMSprop", shaping=("momentum",), sentences=SENTENCES)
+@optimizer("RMSprop", shaping=("momentum",), sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
 def rmsprop(
     learning_rate: Rate = 0.001,
     rho: Beta = 0.9,
@@ -82,7 +83,8 @@ def rmsprop(
         m <- momentum * m + rate * g / sqrt(d + epsilon),    w <- w - m
 
     The legacy dialect without momentum has `sqrt(d) + epsilon`. Where rounding makes `d` negative it counts as
-    zero; Keras may then give NaN. `optax.rmsprop` is the same with these arguments.
+    zero; Keras may then give NaN. `optax.rmsprop` is the same with these arguments. The torch dialect has
+    `sqrt(d) + epsilon`, and the rate outside of the momentum.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.rmsprop(0.1, rho=0.75, momentum=0.5, epsilon=0.0)
@@ -92,6 +94,9 @@ def rmsprop(
 
     Reference: Tieleman and Hinton, Lecture 6.5: RMSprop, 2012; Graves, Generating sequences, 2013 (centered).
     """
+    if common.get("dialect") == "torch":
+        scaled = scale_by_rmsprop.rule(rho, 0.0, epsilon, centered=centered, epsilon_in_sqrt=False)
+        return traced_rmsprop(scaled, momentum)
     # in TF <= 2.10 a fused kernel did the update with momentum, and it added epsilon under the root
     outside = common.get("dialect") == "legacy" and is_zero(momentum)
     return scale_by_rmsprop.rule(rho, momentum, epsilon, centered=centered, epsilon_in_sqrt=not outside)

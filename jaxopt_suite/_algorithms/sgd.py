@@ -7,6 +7,7 @@ from typing import NamedTuple, Unpack
 import jax
 import jax.numpy as jnp
 
+from jaxopt_suite._algorithms._trace import scale_by_trace
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
@@ -46,14 +47,15 @@ def scale_by_momentum(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Ru
     return leafwise(MomentumState, init, update, returns_update=True)
 
 
-@optimizer("SGD", shaping=("momentum",))
+@optimizer("SGD", shaping=("momentum",), dialects=("keras", "legacy", "torch"))
 def sgd(learning_rate: Rate = 0.01, momentum: Fraction = 0.0, nesterov: bool = False, **common: Unpack[Common]) -> Rule:
     """Stochastic gradient descent, with momentum and Nesterov's look-ahead.
 
         m <- momentum * m - rate * g
         w <- w + m,    with nesterov:  w <- w + momentum * m - rate * g
 
-    Unlike `optax.sgd` the rate is inside the momentum, which matters under a schedule.
+    Unlike `optax.sgd` the rate is inside the momentum, which matters under a schedule. In the torch dialect it is
+    not: `b <- momentum * b + g`, `w <- w - rate * b`, and `weight_decay` is a penalty in the gradient.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.sgd(0.1, momentum=0.5)
@@ -65,4 +67,5 @@ def sgd(learning_rate: Rate = 0.01, momentum: Fraction = 0.0, nesterov: bool = F
 
     Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
     """
-    return scale_by_momentum.rule(momentum, nesterov=nesterov)
+    rule = scale_by_trace.rule if common.get("dialect") == "torch" else scale_by_momentum.rule
+    return rule(momentum, nesterov=nesterov)

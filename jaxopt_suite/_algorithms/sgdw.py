@@ -33,4 +33,4 @@ def sgdw(
     Reference: Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
     rule = scale_by_momentum.rule(momentum, nesterov=nesterov)
-    return decayed(rule, weight_decay, by_rate=False)
+    return decayed(rule, weight_decay, kind="alone")

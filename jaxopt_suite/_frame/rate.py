@@ -62,5 +62,5 @@ class Rates:
             have, want = (_KINDS[next(iter(rate), "")] for rate in (state.rate, self._record(None)))
             raise ValueError(
                 f"{owner}: the state is of an optimizer whose learning rate {have}; here it {want}. "
-                "Make a new state with init."
+                "jos.state.migrate makes a state of this one from it."
             )

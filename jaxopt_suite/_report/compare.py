@@ -12,7 +12,7 @@ import optax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import show
 from jaxopt_suite._recipe.recipe import freeze, has_recipe
-from jaxopt_suite._report.table import as_text
+from jaxopt_suite._table import as_text
 
 
 @dataclasses.dataclass(frozen=True)

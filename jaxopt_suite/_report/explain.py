@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.line import Line
 from jaxopt_suite._report.accounts import Accounts, Parameter, stage_calls
-from jaxopt_suite._report.table import WIDTH, as_html, as_text, in_units
+from jaxopt_suite._table import WIDTH, as_html, as_text, in_units
 from jaxopt_suite._trees import Tree
 
 _MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one

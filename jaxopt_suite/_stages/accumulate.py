@@ -24,6 +24,10 @@ class AccumulatorState(NamedTuple):
     accumulator: jax.Array
     weights_rank = 1
 
+    def idle(self) -> bool:
+        """Between two cycles: the next one begins its sum anew."""
+        return not jnp.any(jnp.asarray(self.micro_step))
+
 
 @transform(Place.ACCUMULATE)
 def accumulate(gradient_accumulation_steps: Several) -> Gate:

@@ -28,6 +28,10 @@ class ClipState(NamedTuple):
 
     gradient_norm: jax.Array | None
 
+    def idle(self) -> bool:
+        """It is a record of the last step."""
+        return True
+
 
 @transform(Place.CLIP)
 def clip_by_value(clipvalue: Positive) -> Rule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
+from typing import Literal, TypeAlias
 
 import jax
 
@@ -12,6 +13,8 @@ from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise, map_rule
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import NonNegative, Number, Patterns, scalar
+
+DecayKind: TypeAlias = Literal["by rate", "alone", "penalty"]
 
 
 @transform()
@@ -30,11 +33,15 @@ def add_decayed_weights(weight_decay: NonNegative = 0.0, *, exclude_from_weight_
 
 
 def decayed(
-    rule: Rule, weight_decay: Number | None, exclude: Callable[[str], bool] | None = None, *, by_rate: bool = True
+    rule: Rule,
+    weight_decay: Number | None,
+    exclude: Callable[[str], bool] | None = None,
+    kind: DecayKind = "by rate",
 ) -> Rule:
     """Keras's stage: `w <- w - w * weight_decay * rate` before the rule, which sees the decayed weights.
 
-    Without `by_rate` it is that of TF Addons: `w <- w - w * weight_decay`.
+    `"alone"` is that of TF Addons, `w <- w - w * weight_decay`; a `"penalty"` is PyTorch's, in the gradient that the
+    rule sees: `g + weight_decay * w`.
     """
     if weight_decay is None or is_zero(weight_decay):
         return rule
@@ -42,7 +49,9 @@ def decayed(
 
     def decay(rule: Rule) -> Rule:
         def update(g: jax.Array, s: object, w: jax.Array, t: Moment) -> tuple[jax.Array, object]:
-            loss = w * (strength * t.learning_rate if by_rate else strength)
+            if kind == "penalty":
+                return rule.update(g + strength * w, s, w, t)
+            loss = w * (strength * t.learning_rate if kind == "by rate" else strength)
             step, s = rule.update(g, s, w - loss, t)
             return step - loss, s
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from jaxopt_suite._report.table import as_html, as_text, in_units
+from jaxopt_suite._table import as_html, as_text, in_units
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.parallel._place import AnyMesh, HasInit, Place, places
 

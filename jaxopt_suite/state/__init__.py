@@ -5,8 +5,15 @@ copy, on the devices of the old, so that no step is compiled again. A slot's var
 `"<slot>/<path of its parameter>"`. Where a tree holds several optimizers of ours, `within` names one by its place, such
 as `"bias|scale"` for the group of `by_path` with that regex, `"adam"` for the member of a chain, or `"1"` for the
 second in an `optax.chain`; the beginning of a place may be left out, `""` is the outermost, and an error lists them.
+
+`migrate` makes a state of another optimizer or other parameters from one; `to_dict` makes a flat dict of arrays that
+says what it is, for any file.
 """
 
+from jaxopt_suite.state._dict import from_dict as from_dict
+from jaxopt_suite.state._dict import load_dict as load_dict
+from jaxopt_suite.state._dict import save_dict as save_dict
+from jaxopt_suite.state._dict import to_dict as to_dict
 from jaxopt_suite.state._edit import get_slot as get_slot
 from jaxopt_suite.state._edit import gradient_norm as gradient_norm
 from jaxopt_suite.state._edit import iterations as iterations
@@ -18,6 +25,8 @@ from jaxopt_suite.state._edit import slot_names as slot_names
 from jaxopt_suite.state._edit import variables as variables
 from jaxopt_suite.state._layout import Coded as Coded
 from jaxopt_suite.state._layout import OptimizerState as OptimizerState
+from jaxopt_suite.state._migrate import migrate as migrate
+from jaxopt_suite.state._report import Migration as Migration
 from jaxopt_suite.state._weights import get_weights as get_weights
 from jaxopt_suite.state._weights import load_own_variables as load_own_variables
 from jaxopt_suite.state._weights import load_weights as load_weights

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxopt_suite.state._codec import Blocks, decode, encode, is_blocks
+
 
 def fitting(owner: str, name: str, value: Any, old: Any) -> Any:
     """A copy of `value` for the place of `old`, or a sentence."""
@@ -17,6 +19,23 @@ def fitting(owner: str, name: str, value: Any, old: Any) -> Any:
     if jnp.issubdtype(value.dtype, jnp.floating) != jnp.issubdtype(old.dtype, jnp.floating) and name != "count":
         raise TypeError(f"{owner}: {name!r} must be {old.dtype}, got {value.dtype}.")
     return placed(value, old)
+
+
+def placed_as_stored(value: Any, old: Any) -> Any:
+    """A copy of `value` stored as `old` is, codes as they are where they are of the same kind."""
+    if not is_blocks(old):
+        return placed(_decode(value) if is_blocks(value) else value, old)
+    alike = is_blocks(value) and value.codes.dtype == old.codes.dtype and value.scale.shape == old.scale.shape
+    new = value if alike else _encode(_decode(value) if is_blocks(value) else value, old)
+    return Blocks(*map(placed, new, old))
+
+
+_decode = jax.jit(decode)  # one program for an array, not one for each operation
+
+
+@jax.jit
+def _encode(value: Any, old: Blocks) -> Blocks:
+    return encode(jnp.asarray(value), old, None)
 
 
 def placed(value: Any, old: Any) -> Any:

@@ -1,38 +1,24 @@
-"""Named arrays in an HDF5 file: written whole or not at all, read with every fault named."""
+"""Named arrays in an HDF5 file, read with every fault named."""
 
-import os
+import contextlib
 import pathlib
-import secrets
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxopt_suite.state._files import replaced
+
 FORMAT = "jaxopt_suite weights"
 
 
-def write(file: Any, arrays: Mapping[str, Any], overwrite: bool) -> None:
-    """Writes to a temporary file beside `file`, which then takes its place, with the mode that `open` would give."""
-    target = pathlib.Path(file)
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"save_weights: {str(target)!r} exists and overwrite is False.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"save_weights: there is no folder {str(target.parent)!r}.")
-    temporary = target.parent / f".{target.name[:200]}.{secrets.token_hex(8)}"
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        if target.exists():
-            shutil.copymode(target, temporary)
-        with _h5py("save_weights").File(temporary, "w") as h5:
-            h5.attrs["format"] = FORMAT
-            for i, (name, array) in enumerate(arrays.items()):
-                _write_array(h5, str(i), name, np.asarray(array))
-        os.replace(temporary, target)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+def write(owner: str, file: Any, arrays: Mapping[str, Any], overwrite: bool) -> None:
+    h5py = library(owner)
+    with replaced(owner, file, overwrite) as temporary, h5py.File(temporary, "w") as h5:
+        h5.attrs["format"] = FORMAT
+        for i, (name, array) in enumerate(arrays.items()):
+            _write_array(h5, str(i), name, np.asarray(array))
 
 
 def _write_array(h5: Any, key: str, name: str, array: np.ndarray) -> None:
@@ -43,21 +29,57 @@ def _write_array(h5: Any, key: str, name: str, array: np.ndarray) -> None:
     data.attrs["dtype"] = array.dtype.name
 
 
-def read(file: Any) -> dict[str, np.ndarray]:
+def read(owner: str, file: Any) -> dict[str, np.ndarray]:
     target = pathlib.Path(file)
-    if not target.exists():
-        raise FileNotFoundError(f"load_weights: there is no file {str(target)!r}.")
+    with opened(owner, target) as h5:
+        if h5.attrs.get("format") != FORMAT:
+            raise ValueError(f"{owner}: {str(target)!r} was not written by save_weights or save_dict.")
+        found = dict(_arrays(owner, h5))
+        if len(found) < len(h5):
+            raise ValueError(f"{owner}: two arrays in {str(target)!r} have the same name.")
+        return found
+
+
+def _arrays(owner: str, h5: Any) -> Iterator[tuple[str, np.ndarray]]:
+    for i in range(len(h5)):
+        data = dataset(owner, h5, str(i))
+        yield str(data.attrs["name"]), data[...].view(jnp.dtype(data.attrs["dtype"]))
+
+
+@contextlib.contextmanager
+def opened(owner: str, file: pathlib.Path) -> Iterator[Any]:
+    """An HDF5 file to read; what is wrong with it is one sentence."""
+    h5py = library(owner)
+    if not file.exists():
+        raise FileNotFoundError(f"{owner}: there is no file {str(file)!r}.")
     try:
-        with _h5py("load_weights").File(target, "r") as h5:
-            if h5.attrs.get("format") != FORMAT:
-                raise ValueError(f"load_weights: {str(target)!r} was not written by save_weights.")
-            found = [h5[str(i)] for i in range(len(h5))]
-            return {data.attrs["name"]: data[...].view(jnp.dtype(data.attrs["dtype"])) for data in found}
+        with h5py.File(file, "r") as h5:
+            yield h5
     except (OSError, KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"load_weights: {str(target)!r} is no readable HDF5 file: {error}.") from None
+        raise ValueError(f"{owner}: {str(file)!r} is no readable HDF5 file: {error}.") from None
 
 
-def _h5py(owner: str) -> Any:
+def dataset(owner: str, group: Any, key: str) -> Any:
+    """One array of numbers in a file, of no more bytes than the file holds of it: nothing is read yet."""
+    h5py = library(owner)
+    data = _inside(h5py, group, key)
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiub" or data.is_virtual or data.external:
+        raise ValueError(f"{owner}: {f'{group.name}/{key}'!r} must be an array of numbers in the file itself.")
+    if data.id.get_storage_size() < data.nbytes or data.nbytes > group.file.id.get_filesize():
+        raise ValueError(f"{owner}: {data.name!r} says that it has {data.nbytes} bytes, which the file does not hold.")
+    return data
+
+
+def _inside(h5py: Any, group: Any, key: str) -> Any:
+    """What stands in the file itself; a link may lead out of it at any place."""
+    for word in key.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(word, getlink=True), h5py.HardLink):
+            return None
+        group = group[word]
+    return group
+
+
+def library(owner: str) -> Any:
     try:
         import h5py
     except ImportError:

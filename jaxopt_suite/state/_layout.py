@@ -19,10 +19,16 @@ Slots: TypeAlias = Any  # a NamedTuple: of arrays in a rule, of trees in a state
 
 MEMBERS = "members"  # the key of what a composition is made of
 
+STATE_CLASSES: dict[str, type] = {}  # the classes of slots by name, for states that were stored without them
+
 
 def state_class(cls: type[T]) -> type[T]:
-    """A class of slots, pickled by the name that it is exported with, wherever it is written."""
+    """A class of slots, pickled by the name that it is exported with, wherever it is written.
+
+    One with a method `idle` says by it whether a run goes on as well without what its slots hold.
+    """
     cls.__module__ = "jaxopt_suite.transforms"
+    STATE_CLASSES[cls.__name__] = cls
     return cls
 
 
@@ -143,8 +149,8 @@ def first_slots(
     kept = [name for name in layout.fields if name not in shared and any(name in row for row in known)]
     columns = {name: [None if row is None else row.get(name, np.float32(0)) for row in rows] for name in kept}
     slots = layout.slots(**{**dict.fromkeys(layout.fields), **shared, **dict.fromkeys(kept, params)})
-    scales = {_scale_of(name): params for name in layout.coded}
-    return _with_columns(Coded(slots, scales) if scales else slots, columns)
+    scales = {scale_of(name): params for name in layout.coded}
+    return with_stored(Coded(slots, scales) if scales else slots, columns)
 
 
 def _first_row(owner: str, path: str, layout: Layout, w: Any) -> dict[str, Any]:
@@ -170,41 +176,41 @@ def opened(stage: Slots) -> tuple[Slots, dict[str, Tree]]:
 def values(stage: Slots) -> Slots:
     """The slots of a stage as numbers, whatever they are stored as."""
     slots, scales = opened(stage)
-    coded = [name for name in slots._fields if _scale_of(name) in scales]
-    columns = _columns(stage, coded)
+    coded = [name for name in slots._fields if scale_of(name) in scales]
+    columns = stored(stage, coded)
     return slots._replace(**{n: trees.like(getattr(slots, n), map(decode, column)) for n, column in columns.items()})
 
 
 def with_values(stage: Slots, changed: Mapping[str, Tree]) -> Slots:
     """The stage with other numbers in some slots, stored as they were, rounded to the nearest."""
-    pairs = {name: zip(trees.leaves(changed[name]), old, strict=True) for name, old in _columns(stage, changed).items()}
-    return _with_columns(stage, {name: [encode(x, old, None) for x, old in column] for name, column in pairs.items()})
+    pairs = {name: zip(trees.leaves(changed[name]), old, strict=True) for name, old in stored(stage, changed).items()}
+    return with_stored(stage, {name: [encode(x, old, None) for x, old in column] for name, column in pairs.items()})
 
 
 def coded(state: Tree) -> list[Blocks]:
     """The arrays in a state that are stored as codes."""
     stages = [x for x in jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Coded)) if isinstance(x, Coded)]
-    columns = [_columns(stage, [name.removesuffix(_SCALE) for name in stage.scales]) for stage in stages]
+    columns = [stored(stage, [name.removesuffix(_SCALE) for name in stage.scales]) for stage in stages]
     return [x for found in columns for column in found.values() for x in column if is_blocks(x)]
 
 
-def _columns(stage: Slots, names: Iterable[str]) -> dict[str, list[Any]]:
+def stored(stage: Slots, names: Iterable[str]) -> dict[str, list[Any]]:
     """What is stored in some slots, array by array."""
     slots, scales = opened(stage)
     columns = {name: trees.leaves(getattr(slots, name)) for name in names}
-    for name in [name for name in columns if _scale_of(name) in scales]:
-        columns[name] = list(map(joined, columns[name], trees.leaves(scales[_scale_of(name)])))
+    for name in [name for name in columns if scale_of(name) in scales]:
+        columns[name] = list(map(joined, columns[name], trees.leaves(scales[scale_of(name)])))
     return columns
 
 
-def _with_columns(stage: Slots, columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any] | None = None) -> Slots:
+def with_stored(stage: Slots, columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any] | None = None) -> Slots:
     """The stage with other arrays in some slots, as they lie in a state."""
     slots, scales = opened(stage)
     codes = {name: [x.codes if is_blocks(x) else x for x in column] for name, column in columns.items()}
     slots = slots._replace(**(shared or {}), **{name: trees.like(getattr(slots, name), codes[name]) for name in codes})
     if not scales:
         return slots
-    beside = {_scale_of(name): column for name, column in columns.items() if _scale_of(name) in scales}
+    beside = {scale_of(name): column for name, column in columns.items() if scale_of(name) in scales}
     new = {name: trees.like(scales[name], map(_scale, column)) for name, column in beside.items()}
     return Coded(slots, {**scales, **new})
 
@@ -212,7 +218,7 @@ def _with_columns(stage: Slots, columns: Mapping[str, Sequence[Any]], shared: Ma
 _SCALE = "_scale"
 
 
-def _scale_of(name: str) -> str:
+def scale_of(name: str) -> str:
     return name + _SCALE
 
 
@@ -229,7 +235,7 @@ class SlotTable:
         fields = {} if slots is None else opened(slots)[0]._asdict()
         self.shared = {name: fields[name] for name in layout.shared}
         kept = [name for name, tree in fields.items() if name not in layout.shared and tree is not None]
-        self.columns = _columns(slots, kept)
+        self.columns = stored(slots, kept)
         for name, column in self.columns.items():
             if len(column) != len(paths):
                 raise ValueError(
@@ -267,7 +273,7 @@ class SlotTable:
 
     def with_values(self, shared: Mapping[str, Any], columns: Mapping[str, Sequence[Any]]) -> Slots:
         """The slots, as they lie in a state, with other values."""
-        return _with_columns(self.slots, columns, shared)
+        return with_stored(self.slots, columns, shared)
 
     def packed(self) -> Slots:
         """The slots again, as they lie in a state."""
@@ -284,8 +290,8 @@ def _check_kind(owner: str, layout: Layout, slots: Slots) -> None:
         )
     if slots is None:
         return
-    if {*scales} != {*map(_scale_of, layout.coded)}:
-        have, must = (sorted(names) or "none" for names in (scales, map(_scale_of, layout.coded)))
+    if {*scales} != {*map(scale_of, layout.coded)}:
+        have, must = (sorted(names) or "none" for names in (scales, map(scale_of, layout.coded)))
         raise ValueError(f"{owner}: the state is stored otherwise: it has the scales {have}, they must be {must}.")
     row = layout.row(jax.ShapeDtypeStruct((), jnp.float32))
     for name in set(bare._fields) - {*layout.shared, *layout.partial}:

@@ -29,13 +29,13 @@ def get_weights(state: Tree, dialect: str = "keras", within: str | None = None) 
     3
     """
     found = find_all("get_weights", state, within)
-    return [np.asarray(found.count("get_weights")), *(np.asarray(array) for *_, array in _ordered(found, dialect))]
+    return [np.asarray(found.count("get_weights")), *(np.asarray(array) for *_, array in ordered(found, dialect))]
 
 
 def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", within: str | None = None) -> Tree:
     """The state with the weights that `get_weights` gave for an optimizer of the same parameters."""
     found = find_all("set_weights", state, within)
-    places, held = _ordered(found, dialect), found.slots
+    places, held = ordered(found, dialect), found.slots
     if len(weights) != len(places) + 1:
         raise ValueError(f"set_weights: expected {len(places) + 1} weights (the count first), got {len(weights)}.")
     columns = {name: trees.leaves(tree) for name, tree in held.items()}
@@ -66,7 +66,7 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
     """
-    _hdf5.write(file, find_all("save_weights", state, within).named("save_weights"), overwrite)
+    _hdf5.write("save_weights", file, find_all("save_weights", state, within).named("save_weights"), overwrite)
 
 
 def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -> Tree:
@@ -75,7 +75,7 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     Raises:
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
     """
-    found, held = find_all("load_weights", state, within), _hdf5.read(file)
+    found, held = find_all("load_weights", state, within), _hdf5.read("load_weights", file)
     old = found.named("load_weights")
     for name in [*old, *held]:
         if name not in held or name not in old:
@@ -93,7 +93,7 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     return found.put(loaded)
 
 
-def _ordered(found: Found, dialect: str) -> list[tuple[str, int, Any]]:
+def ordered(found: Found, dialect: str) -> list[tuple[str, int, Any]]:
     """`(slot, index, array)` in Keras's order: averages, accumulators, then the rule's groups of slots.
 
     A stage's NamedTuple declares its order: `weights` (groups follow each other, the slots of one group alternate

@@ -20,7 +20,7 @@ extras     anything else:
   paths              only these parameters take part
 """
 
-LIBRARIES = ("keras3", "tf_keras", "legacy", "tf_addons")
+LIBRARIES = ("keras3", "tf_keras", "legacy", "tf_addons", "torch")
 
 
 def schedule(name, **arguments):
@@ -355,6 +355,28 @@ _case(
     clipvalue=0.3,
     global_clipnorm=1.5,
 )
+
+# --- PyTorch; its two betas are written as beta_1 and beta_2 ----------------------
+
+_case("torch", "sgd_momentum", "SGD", lr=0.05, momentum=0.8, weight_decay=0.3)
+_case("torch", "sgd_nesterov", "SGD", seed=1, lr=0.05, momentum=0.8, nesterov=True)
+_case("torch", "adam", "Adam", lr=0.02)
+_case("torch", "adam_epsilon_decay", "Adam", seed=1, lr=0.02, eps=0.03, weight_decay=0.3)
+_case("torch", "adam_amsgrad", "Adam", kind="shrinking", lr=0.02, beta_1=0.9, beta_2=0.9, amsgrad=True)
+_case("torch", "adamw", "AdamW", seed=2, lr=0.02, weight_decay=0.3)
+_case("torch", "adamw_amsgrad", "AdamW", kind="shrinking", lr=0.02, beta_1=0.8, beta_2=0.9, amsgrad=True)
+_case("torch", "nadam", "NAdam", lr=0.02)
+_case("torch", "nadam_decay", "NAdam", seed=1, lr=0.02, momentum_decay=0.03, weight_decay=0.3)
+_case("torch", "radam", "RAdam", lr=0.02, eps=0.03)
+_case("torch", "radam_decay", "RAdam", seed=1, lr=0.02, beta_1=0.9, beta_2=0.95, weight_decay=0.3)
+_case("torch", "rmsprop", "RMSprop", lr=0.01, alpha=0.8, eps=0.03)
+_case("torch", "rmsprop_momentum", "RMSprop", seed=1, lr=0.01, alpha=0.8, momentum=0.7, weight_decay=0.3)
+_case("torch", "rmsprop_centered_momentum", "RMSprop", lr=0.01, alpha=0.8, centered=True, momentum=0.7, eps=0.03)
+_case("torch", "adagrad", "Adagrad", lr=0.1, eps=0.03, initial_accumulator_value=0.5)
+_case("torch", "adagrad_decay", "Adagrad", seed=1, lr=0.1, lr_decay=0.1, weight_decay=0.3)
+_case("torch", "adadelta", "Adadelta", lr=1.0, rho=0.9, eps=1e-3, weight_decay=0.3)
+_case("torch", "adamax", "Adamax", lr=0.02, eps=0.03)
+_case("torch", "adamax_decay", "Adamax", seed=1, lr=0.02, weight_decay=0.3)
 
 # --- TensorFlow Addons ----------------------------------------------------------------
 

@@ -1,12 +1,13 @@
 """Records what the original optimizer libraries do, as data for the tests.
 
-    python tests/references/record.py keras3|tf_keras|legacy|tf_addons|schedules
+    python tests/references/record.py keras3|tf_keras|legacy|tf_addons|torch|schedules
 
 runs the cases of that library (which must be installed) and writes
 ``<library>.npz`` beside this file.  README.md says which environments are
 needed and what the arrays are.
 """
 
+import functools
 import json
 import os
 import platform
@@ -193,6 +194,51 @@ class TensorFlow:
         return np.asarray(schedule(self.tf.constant(step, dtype)))
 
 
+class Torch:
+    """PyTorch, one parameter at a time."""
+
+    def __init__(self):
+        import torch
+
+        self.torch = torch
+        self.versions = {"torch": torch.__version__}
+
+    def reset(self):
+        pass
+
+    def namespace(self, name):
+        """What makes an optimizer; torch's wants its parameters at once, which come with the first gradients."""
+
+        def make(**arguments):
+            betas = [arguments.pop(key) for key in ("beta_1", "beta_2") if key in arguments]
+            given = {**arguments, **({"betas": tuple(betas)} if betas else {})}
+            return functools.cache(
+                lambda *variables: getattr(self.torch.optim, name)(variables, foreach=False, **given)
+            )
+
+        return make
+
+    def variable(self, path, value):
+        return self.torch.nn.Parameter(self.torch.tensor(value))
+
+    def gradient(self, value):
+        return self.torch.tensor(value)
+
+    def apply(self, optimizer, gradients, variables):
+        for gradient, variable in zip(gradients, variables, strict=True):
+            variable.grad = gradient
+        optimizer(*variables).step()
+
+    def value(self, variable):
+        return variable.detach().numpy()
+
+    def state(self, optimizer):
+        return []  # runs/torch.npz holds states
+
+    def describe(self, optimizer):
+        return None
+
+
 def build_arguments(backend, arguments):
     built = {}
     for key, value in arguments.items():
@@ -262,7 +308,8 @@ def run(backend, case):
         arrays[f"{slug}/extra/loss_scale"] = np.stack(scales)
         arrays[f"{slug}/extra/iterations"] = np.asarray(counts, np.int32)
     state = [(name, np.asarray(backend.value(v))) for name, v in backend.state(optimizer)]
-    arrays[f"{slug}/state"] = np.concatenate([np.ravel(value).astype(np.float32) for _, value in state])
+    if state:
+        arrays[f"{slug}/state"] = np.concatenate([np.ravel(value).astype(np.float32) for _, value in state])
     for name, array in arrays.items():
         assert np.all(np.isfinite(array)), name
     description = {
@@ -291,7 +338,7 @@ def save(name, arrays, meta, backend):
 
 
 def record_library(library):
-    backend = Keras3() if library == "keras3" else TensorFlow(library)
+    backend = Keras3() if library == "keras3" else Torch() if library == "torch" else TensorFlow(library)
     arrays, described, failed = {}, {}, []
     used, structures = set(), set()
     for case in cases_module.CASES[library]:
@@ -304,7 +351,7 @@ def record_library(library):
             continue
         structure = (case["class"], len(description["variables"]))
         if structure in structures:  # its state is no different from the first one's
-            del new[f"{case['slug']}/state"]
+            new.pop(f"{case['slug']}/state", None)
         structures.add(structure)
         arrays.update(new)
         described[case["slug"]] = description

@@ -1,0 +1,68 @@
+"""What an importer gives, and how it is put together."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxopt_suite import _trees as trees
+from jaxopt_suite._transformation import Transformation
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import STATE_CLASSES
+from jaxopt_suite.state._match import Rename, Rules
+from jaxopt_suite.state._migrate import moved
+from jaxopt_suite.state._report import Migration
+from jaxopt_suite.state._variables import Stage, Variable
+
+Transform: TypeAlias = Callable[[str, np.ndarray], Any] | None
+
+
+class Imported(NamedTuple):
+    """A run of another library.
+
+    Attributes:
+      optimizer: one of ours that takes the same steps.
+      state: its state in the middle of the run.
+      report: what of the other library's state is in it.
+    """
+
+    optimizer: Any
+    state: Tree
+    report: Migration
+
+
+def imported(
+    owner: str,
+    variables: Sequence[Variable],
+    tx: Transformation,
+    params: Tree,
+    rename: Rules,
+    transform: Transform,
+    strict: bool,
+) -> Imported:
+    """The state of `tx` with the variables of another library's."""
+    rules, paths = Rename(owner, rename), {*trees.paths(params)}
+    variables = [_transformed(owner, v, rules, transform, paths) for v in variables]
+    fresh = tx.init(params)
+    state, report = moved(owner, variables, fresh, tx, params, rename, strict)
+    return Imported(tx, state, report)
+
+
+def _transformed(owner: str, v: Variable, rename: Rename, transform: Transform, paths: set[str]) -> Variable:
+    """A slot laid out as its parameter here is; in a state of Optax's, the end of a path is that of a parameter."""
+    words = v.path.split("/") if v.is_foreign else [v.path]
+    here = (rename("/".join(words[k:])) for k in range(len(words)))
+    path = next((path for path in here if path in paths), None)
+    if transform is None or path is None or not (v.is_slot or v.is_foreign) or not v.path:
+        return v
+    made = transform(path, v.value)
+    if not hasattr(made, "shape"):
+        raise TypeError(f"{owner}: transform must return an array, got a {type(made).__name__} for {path!r}.")
+    return dataclasses.replace(v, value=made)
+
+
+def slot(value: Any, place: str, kind: str, field: str, path: str = "", key: str = "rule") -> Variable:
+    """A slot of one of our classes of slots."""
+    fields = getattr(STATE_CLASSES[kind], "_fields", ())
+    return Variable(value, place, field, path, Stage(key, kind, fields), field)

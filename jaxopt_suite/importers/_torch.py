@@ -1,0 +1,250 @@
+"""The optimizers of torch."""
+
+import importlib
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxopt_suite._recipe.check import nearest, show
+from jaxopt_suite._recipe.config import lookup
+from jaxopt_suite._transformation import Optimizer
+from jaxopt_suite._trees import Tree
+from jaxopt_suite.groups import by_path
+from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
+from jaxopt_suite.state._layout import group_keys
+from jaxopt_suite.state._match import Rename, Rules
+from jaxopt_suite.state._variables import COUNT, HELD, Variable
+
+
+class Known(NamedTuple):
+    """One of torch's optimizers.
+
+    Attributes:
+      ours: the name of ours.
+      kind: the class of its slots.
+      slots: their names by torch's.
+      settings: our names of its settings.
+    """
+
+    ours: str
+    kind: str
+    slots: Mapping[str, str]
+    settings: Mapping[str, str]
+
+
+_MOMENTS = {"exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vhat"}
+_KNOWN = {
+    "SGD": Known("sgd", "TraceState", {"momentum_buffer": "trace"}, {"momentum": "momentum", "nesterov": "nesterov"}),
+    "Adam": Known("adam", "AdamState", _MOMENTS, {"eps": "epsilon", "amsgrad": "amsgrad"}),
+    "AdamW": Known("adamw", "AdamState", _MOMENTS, {"eps": "epsilon", "amsgrad": "amsgrad"}),
+    "NAdam": Known("nadam", "NadamState", {**_MOMENTS, "mu_product": "product"},
+                   {"eps": "epsilon", "momentum_decay": "schedule_decay"}),
+    "RAdam": Known("radam", "RectifiedAdamState", _MOMENTS, {"eps": "epsilon"}),
+    "RMSprop": Known("rmsprop", "RMSpropTraceState",
+                     {"square_avg": "v", "momentum_buffer": "trace", "grad_avg": "a"},
+                     {"alpha": "rho", "eps": "epsilon", "momentum": "momentum", "centered": "centered"}),
+    "Adagrad": Known("adagrad", "AdagradState", {"sum": "a"},
+                     {"eps": "epsilon", "lr_decay": "decay",
+                      "initial_accumulator_value": "initial_accumulator_value"}),
+    "Adadelta": Known("adadelta", "AdadeltaState", {"square_avg": "g2", "acc_delta": "dx2"},
+                      {"rho": "rho", "eps": "epsilon"}),
+    "Adamax": Known("adamax", "AdamaxState", {"exp_avg": "m", "exp_inf": "u"}, {"eps": "epsilon"}),
+}  # fmt: skip
+
+# a setting that only this optimizer has, or that it has and those before have not
+_MARKS = {
+    "momentum_decay": "NAdam",
+    "lr_decay": "Adagrad",
+    "alpha": "RMSprop",
+    "rho": "Adadelta",
+    "dampening": "SGD",
+    "amsgrad": "Adam",
+    "decoupled_weight_decay": "RAdam",
+    "betas": "Adamax",
+}
+
+# settings of how torch computes, and what stands beside the settings
+_SILENT = {"foreach", "fused", "capturable", "differentiable", "params", "param_names", "initial_lr"}
+
+
+def torch(
+    source: Mapping[str, Any] | str | PathLike,
+    params: Tree,
+    names: Sequence[str] | None = None,
+    optimizer: Optimizer | None = None,
+    rename: Rules = None,
+    transform: Transform = None,
+    strict: bool = True,
+    iterations: int | None = None,
+) -> Imported:
+    """A run of torch's SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad, Adadelta or Adamax.
+
+    The optimizer is ours in the dialect `torch`; groups of parameters with other settings become groups of `by_path`.
+    The rate is held by the state. A scheduler's state is not in an optimizer's: give the schedule to
+    `tx.replace(learning_rate=...)` and `migrate`.
+
+    Arguments:
+      source: `optimizer.state_dict()`, or a file that `torch.save` wrote it to, which is read with
+        `weights_only=True`.
+      params: the parameters here.
+      names: those of the parameters there, in their order: `[name for name, _ in model.named_parameters()]`. Torch
+        writes them itself where the optimizer was made from `model.named_parameters()`.
+      optimizer: one of ours in the place of the one that is read.
+      rename: regexes and replacements, or a function, from a name there to a path here.
+      transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
+      strict: refuse what would be lost.
+      iterations: the steps so far of SGD, which does not count them.
+
+    Raises:
+      TypeError, ValueError: naming a setting that there is nothing like here, a slot that is unknown, or what does
+        not fit.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> slots = {"step": jnp.array(3.0), "exp_avg": jnp.ones((1, 2)), "exp_avg_sq": jnp.ones((1, 2))}
+    >>> settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.5, "amsgrad": False}
+    >>> written = {"state": {0: slots}, "param_groups": [{**settings, "params": [0]}]}
+    >>> params = {"fc": {"kernel": jnp.zeros((2, 1))}}
+    >>> run = jos.importers.torch(
+    ...     written, params, ["fc.weight"], rename={r"(.*)\\.weight": r"\\1/kernel"}, transform=lambda path, x: x.T)
+    >>> run.optimizer, jos.state.get_slot(run.state, "fc/kernel", "m").shape
+    (adam(learning_rate=0.1, beta_2=0.99, epsilon=1e-08, weight_decay=0.5, dialect='torch'), (2, 1))
+    """
+    written = source if isinstance(source, Mapping) else _load(source)
+    groups = _groups(written, names)
+    paths = Rename("torch", rename).all([name for group in groups for name in group.names])
+    patterns = [f"^({'|'.join(re.escape(paths[name]) for name in group.names)})$" for group in groups]
+    made = [group.optimizer() for group in groups]
+    alike = all(tx == made[0] for tx in made)
+    if optimizer is None:
+        optimizer = made[0] if alike else by_path(dict(zip(patterns, made, strict=True)))
+    keys = [""] * len(made) if alike else group_keys(patterns)
+    variables = [v for key, group in zip(keys, groups, strict=True) for v in group.variables(key, iterations)]
+    unique = list({(v.name, v.path): v for v in variables}.values())
+    return imported("torch", unique, optimizer, params, rename, transform, strict)
+
+
+def _load(file: str | PathLike) -> Any:
+    target = pathlib.Path(file)
+    if not target.exists():
+        raise FileNotFoundError(f"torch: there is no file {str(target)!r}.")
+    try:
+        library = importlib.import_module("torch")
+    except ImportError:
+        raise ImportError("torch: files of torch need it: pip install torch. A state_dict() does not.") from None
+    try:
+        return library.load(target, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file that is cut or hostile may raise anything
+        raise ValueError(f"torch: {str(target)!r} is no file of plain arrays of torch: {show(str(error))}.") from None
+
+
+class _Group:
+    """One group of parameters: its settings, and what torch keeps of each parameter."""
+
+    def __init__(self, settings: Mapping[str, Any], names: Sequence[str], kept: Sequence[Mapping[str, Any]]):
+        self.settings, self.names, self.kept = settings, names, kept
+        self.name = next((name for mark, name in _MARKS.items() if mark in settings), None)
+        if self.name is None:
+            raise ValueError(f"torch: these are the settings of no optimizer that is known here: {show([*settings])}.")
+        if self.name == "Adam" and settings.get("decoupled_weight_decay"):
+            self.name = "AdamW"
+        self.known = _KNOWN[self.name]
+
+    def optimizer(self) -> Optimizer:
+        """Ours, with the same settings."""
+        given, known = self.settings, self.known
+        for name in given:
+            if name not in _SILENT | {"lr", "betas", "weight_decay", "decoupled_weight_decay", "maximize", "dampening",
+                                      *known.settings}:  # fmt: skip
+                raise ValueError(f"torch: {self.name} has a setting {name!r}, which is unknown here.")
+        for name in ("maximize", "dampening"):
+            if given.get(name):
+                raise ValueError(f"torch: {self.name} with {name}={given[name]} has no counterpart here.")
+        arguments: dict[str, Any] = {"learning_rate": _number(given["lr"]), "dialect": "torch"}
+        arguments |= {ours: _number(given[name]) for name, ours in known.settings.items() if name in given}
+        if "betas" in given:
+            arguments |= dict(zip(("beta_1", "beta_2"), map(_number, given["betas"]), strict=True))
+        if given.get("weight_decay") or self.name == "AdamW":
+            arguments["weight_decay"] = _number(given["weight_decay"])
+        if given.get("weight_decay") and given.get("decoupled_weight_decay") and self.name in ("NAdam", "RAdam"):
+            arguments["dialect"] = self._decoupled(arguments["epsilon"])
+        if not arguments.get("decay"):
+            arguments.pop("decay", None)
+        return lookup(known.ours, {}, "torch")(**arguments)
+
+    def _decoupled(self, epsilon: float) -> str:
+        """The dialect whose decay is decoupled: of NAdam it is the same but for that."""
+        if self.name == "RAdam" and epsilon > 1e-7:
+            raise ValueError("torch: RAdam with decoupled decay adds its eps elsewhere; here it must be at most 1e-7.")
+        return "keras"
+
+    def variables(self, place: str, iterations: int | None) -> Iterator[Variable]:
+        steps = {int(_array(kept["step"])) for kept in self.kept if "step" in kept}
+        if len(steps) > 1:
+            raise ValueError(
+                f"torch: the parameters of a group have taken {sorted(steps)} steps; here they go together."
+            )
+        count = steps.pop() if steps else iterations
+        if count is not None:
+            yield Variable(np.int32(count), place, COUNT)
+        yield Variable(np.float32(_number(self.settings["lr"])), place, HELD)
+        products = []
+        for name, kept in zip(self.names, self.kept, strict=True):
+            for key, value in kept.items():
+                if key == "step" or value is None:
+                    continue
+                if key not in self.known.slots:
+                    near = nearest(key, self.known.slots)
+                    raise ValueError(f"torch: {self.name} keeps {key!r} of {name!r}, which is unknown here.{near}")
+                if key == "mu_product":
+                    products.append(_array(value))
+                else:
+                    yield slot(_array(value), place, self.known.kind, self.known.slots[key], name)
+        if products:
+            yield slot(products[0], place, self.known.kind, "product")
+
+
+def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
+    """The groups of a state_dict, with the names of their parameters."""
+    if not isinstance(written, Mapping) or not {"state", "param_groups"} <= {*written}:
+        raise ValueError(f"torch: expected a state_dict() with 'state' and 'param_groups', got {show(written)}.")
+    settings, state = written["param_groups"], written["state"]
+    for group in settings if isinstance(settings, (list, tuple)) else [settings]:
+        if not isinstance(group, Mapping) or not {"params", "lr"} <= {*group}:
+            raise ValueError(f"torch: a group of parameters must have 'params' and 'lr', got {show(group)}.")
+    if not isinstance(state, Mapping) or not all(isinstance(kept, Mapping) for kept in state.values()):
+        raise ValueError(f"torch: 'state' must be a dict of dicts, got {show(state)}.")
+    numbers = [number for group in settings for number in group["params"]]
+    if names is None and all("param_names" in group for group in settings):
+        names = [name for group in settings for name in group["param_names"]]
+    if names is None:
+        raise ValueError(
+            "torch: the state_dict does not name the parameters: give names=[name for name, _ in "
+            "model.named_parameters()]."
+        )
+    if len(names) != len(numbers) or len({*names}) != len(names):
+        raise ValueError(f"torch: names must be {len(numbers)} different names, one a parameter, got {show([*names])}.")
+    unknown = [number for number in state if number not in numbers]
+    if unknown:
+        raise ValueError(f"torch: there is a state of parameter {unknown[0]}, which is in no group.")
+    by_number = dict(zip(numbers, names, strict=True))
+    return [
+        _Group(group, [by_number[n] for n in group["params"]], [state.get(n, {}) for n in group["params"]])
+        for group in settings
+    ]
+
+
+def _number(value: Any) -> Any:
+    """A setting, which torch may keep as a tensor."""
+    return value if isinstance(value, (bool, int, float)) else float(_array(value))
+
+
+def _array(value: Any) -> np.ndarray:
+    """A tensor as an array; numpy does not know all of torch's dtypes."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    return np.asarray(value)

@@ -1,0 +1,379 @@
+"""Runs of other libraries go on here: imported at step 50, as the library itself went on from there."""
+
+import pathlib
+import zipfile
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from programs import quick
+from recorded import nested
+from runs import AFTER, BEFORE, PATHS, RUNS, continued, gradients, inputs, library, measure, run, worst
+from test_state import refuse
+
+import jaxopt_suite as jos
+
+# what is walked by default; the others, of which each compiles a program too, in CI
+QUICK = {"adam", "sgd_nesterov", "nadam", "rmsprop_centered_momentum", "groups", "accumulation"}
+QUICK |= {"tf_keras/nadam", "legacy/adam_amsgrad", "MultiSteps", "lion"}
+
+
+def walked(*cases):
+    """The cases of a table, by their last word."""
+    marked = [(case if isinstance(case, tuple) else (case,)) for case in cases]
+    return [pytest.param(*case, marks=[pytest.mark.slow] * (case[-1] not in QUICK)) for case in marked]
+
+
+TORCH = walked(*library("torch")[1]["cases"])
+
+
+def state_dict(slug):
+    """As `optimizer.state_dict()` gives it, with arrays for tensors."""
+    recorded, state = run("torch", slug), {}
+    for key, x in recorded.kept.items():
+        number, _, name = key.partition("/")
+        state.setdefault(int(number), {})[name] = x
+    return {"state": state, "param_groups": recorded.case["param_groups"]}
+
+
+@pytest.mark.parametrize("slug", TORCH)
+def test_torch_goes_on(slug):
+    recorded = run("torch", slug)
+    tx, state, report = jos.importers.torch(state_dict(slug), recorded.params(BEFORE), iterations=BEFORE)
+    assert not report.dropped
+    assert not [name for name in report.reset if name != "count"]
+    assert worst(continued(tx, state, recorded.params(BEFORE), gradients()), recorded) <= TOLERANCE.get(slug, 2e-6)
+
+
+# with its decay decoupled, torch's NAdam is ours of Keras, whose float32 powers of beta it has not
+TOLERANCE = {"nadam_decoupled": 1e-5}
+
+
+KERAS = walked(
+    *((lib, slug) for lib in ("keras3", "tf") for slug in library(lib)[1]["cases"] if not slug.endswith("model"))
+)
+
+
+class Of:
+    """A variable of Keras."""
+
+    def __init__(self, name, value):
+        self.name, self.value = name, value
+
+    def __array__(self, dtype=None, copy=None):
+        return self.value
+
+
+def variables(recorded):
+    names = recorded.case["names"]
+    return [Of(name, recorded.kept[str(i)]) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(("lib", "slug"), KERAS)
+def test_keras_goes_on(lib, slug):
+    recorded = run(lib, slug)
+    params = recorded.params(BEFORE)
+    tx, state, report = jos.importers.keras(variables(recorded), params, optimizer=recorded.case["config"])
+    assert not report.dropped
+    assert worst(continued(tx, state, params, gradients()), recorded) <= 2e-6
+
+
+RATE = 0.02
+
+
+# Optax's, and ours with the same numbers
+OPTAX = {
+    "adam": (lambda: optax.adam(RATE, b2=0.95), jos.adam(RATE, beta_2=0.95, epsilon=1e-8, dialect="torch")),
+    "adamw": (
+        lambda: optax.adamw(RATE, b2=0.95, weight_decay=0.3),
+        jos.adamw(RATE, 0.3, beta_2=0.95, epsilon=1e-8, dialect="torch"),
+    ),
+    "sgd": (lambda: optax.sgd(RATE), jos.sgd(RATE)),
+    "sgd momentum": (lambda: optax.sgd(RATE, momentum=0.8), jos.sgd(RATE, momentum=0.8, dialect="torch")),
+    "sgd nesterov": (
+        lambda: optax.sgd(RATE, momentum=0.8, nesterov=True),
+        jos.sgd(RATE, momentum=0.8, nesterov=True, dialect="torch"),
+    ),
+    "lion": (lambda: optax.lion(RATE, weight_decay=0.3), jos.lion(RATE, weight_decay=0.3)),
+    "lamb": (
+        lambda: optax.lamb(RATE, b2=0.95, eps=1e-6),
+        jos.lamb(RATE, beta_2=0.95, epsilon=1e-6, dialect="legacy"),
+    ),
+    "rmsprop": (lambda: optax.rmsprop(RATE, decay=0.8), jos.rmsprop(RATE, rho=0.8, epsilon=1e-8)),
+    "rmsprop centered momentum": (
+        lambda: optax.rmsprop(RATE, decay=0.8, centered=True, momentum=0.7),
+        jos.rmsprop(RATE, rho=0.8, centered=True, momentum=0.7, epsilon=1e-8),
+    ),
+    "a chain": (
+        lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(RATE, momentum=0.8)),
+        jos.sgd(RATE, momentum=0.8, dialect="torch", global_clipnorm=1.0),
+    ),
+    "MultiSteps": (
+        lambda: optax.MultiSteps(optax.sgd(RATE, momentum=0.8), 4).gradient_transformation(),
+        jos.sgd(RATE, momentum=0.8, dialect="torch", gradient_accumulation_steps=4),
+    ),
+    "inject_hyperparams": (
+        lambda: optax.inject_hyperparams(optax.sgd)(RATE, momentum=0.8),
+        jos.sgd(1.0, momentum=0.8, dialect="torch"),
+    ),
+    "masked": (
+        lambda: optax.multi_transform(
+            {"a": optax.sgd(RATE, momentum=0.8), "b": optax.lion(RATE, weight_decay=0.0)},
+            lambda params: {name: "b" if name == "conv" else "a" for name in params},
+        ),
+        jos.by_path({"conv": jos.lion(RATE), "": jos.sgd(RATE, momentum=0.8, dialect="torch")}),
+    ),
+    "from_optax": (
+        lambda: optax.adamw(RATE, eps_root=0.1),
+        jos.from_optax("adamw", learning_rate=RATE, eps_root=0.1),
+    ),
+    "from_optax in MultiSteps": (
+        lambda: optax.MultiSteps(optax.adam(RATE), 4).gradient_transformation(),
+        jos.chain(jos.from_optax("adam", learning_rate=RATE), gradient_accumulation_steps=4),
+    ),
+}
+
+
+def run_of_optax(tx):
+    """Parameters and state at step 50, and the parameters at later ones, in Optax itself."""
+    grads = nested({path: inputs.gradients("plain", 0, AFTER[-1])[path] for path in PATHS})
+    start = nested(inputs.params(0))
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    with jax.numpy_dtype_promotion("standard"):
+        scan = quick(lambda carry, gs: jax.lax.scan(step, carry, gs))
+        middle, _ = scan((start, tx.init(start)), jax.tree.map(lambda g: g[:BEFORE], grads))
+        _, later = scan(middle, gradients())
+    return middle, {at: jax.tree.map(lambda x, at=at: x[at - BEFORE - 1], later) for at in AFTER}
+
+
+@pytest.mark.parametrize("name", walked(*OPTAX))
+def test_optax_goes_on(name):
+    make, tx = OPTAX[name]
+    (params, state), later = run_of_optax(make())
+    tx, state, report = jos.importers.optax(state, params, tx)
+    assert not report.dropped
+    assert measure(continued(tx, state, params, gradients()), later) <= 2e-6
+
+
+MODELS = [
+    ("keras3", "model", "keras3_model.keras"),
+    ("keras3", "model", "keras3_model.weights.h5"),
+    ("tf", "tf_keras/model", "tf_keras_model.keras"),
+    ("tf", "tf_keras/model", "tf_keras_model.h5"),
+    ("tf", "legacy/model", "legacy_model.h5"),
+]
+
+
+@pytest.mark.parametrize(("lib", "slug", "file"), MODELS, ids=lambda x: x)
+def test_a_model_goes_on_from_its_file(lib, slug, file):
+    """Its layers in another order of names than JAX's, and some of them transposed here."""
+    arrays, meta = library(lib)
+    names = meta["cases"][slug]["names"]
+    here = [name.partition(":")[0].removeprefix("sequential/") for name in names]
+
+    def tree(prefix):
+        """As the parameters are here: kernels are transposed."""
+        return nested({path: arrays[f"{prefix}/{i}"].T for i, path in enumerate(here)})
+
+    kernels = {path: path.endswith("kernel") for path in here}
+    whole = file.endswith("model.h5")
+    run = jos.importers.keras(
+        RUNS / file,
+        tree(f"{slug}/{BEFORE}"),
+        None if whole else names,
+        jos.adam(RATE) if "weights" in file else None,
+        rename={"^sequential/": ""} if lib == "keras3" else None,
+        transform=lambda path, x: x.T if kernels[path] else x,
+    )
+    assert type(run.optimizer) is jos.Optimizer
+    assert int(jos.state.iterations(run.state)) == BEFORE
+    assert not run.report.dropped
+    steps = range(BEFORE, AFTER[-1])
+    grads = jax.tree.map(lambda *gs: np.stack(gs), *(tree(f"{slug}/gradients/{i}") for i in steps))
+    got = continued(run.optimizer, run.state, tree(f"{slug}/{BEFORE}"), grads)
+    assert measure(got, {at: tree(f"{slug}/{at}") for at in AFTER}) <= 2e-6
+
+
+def test_keras_refuses_what_does_not_fit():
+    ask, recorded = jos.importers.keras, run("keras3", "adam")
+    params, config = recorded.params(BEFORE), recorded.case["config"]
+    kept = variables(recorded)
+    arrays = [v.value for v in kept]
+    names = [path for path in PATHS]
+    refuse(ValueError, "keras: the source does not say its optimizer's settings", ask, kept, params)
+    refuse(ValueError, "the variables have no names: give names=[v.path for v in", ask, arrays, params, None, config)
+    refuse(ValueError, "keras: adam keeps 11 variables of these parameters, besides the rate, got 10.", ask,
+           arrays[:-2], params, names, config)  # fmt: skip
+    refuse(ValueError, "keras: the first variable must be the iteration count, got array([", ask,
+           [arrays[2], *arrays[1:]], params, names, config)  # fmt: skip
+    swapped = [names[1], names[0], *names[2:]]
+    refuse(ValueError, "keras: 'm' of 'dense/bias' has shape (2, 2, 3, 4), it must be (3,).", ask, arrays, params,
+           swapped, config)  # fmt: skip
+    refuse(ValueError, "keras: names must be those of the variables", ask, kept, params, names[1:], config)
+    refuse(ValueError, "there is no parameter at 'head' here. See rename.", ask, arrays, params, ["head", *names[1:]],
+           config)  # fmt: skip
+    refuse(ValueError, "'conv/kernel' and 'dense/kernel' would both become 'kernel'", ask, kept, params, None, config,
+           {".*kernel": "kernel"})  # fmt: skip
+    refuse(ValueError, "rename: '^layer' is found in no parameter's path", ask, kept, params, None, config,
+           {"^layer": ""})  # fmt: skip
+    refuse(TypeError, "transform must return an array, got a NoneType for 'conv/kernel'", ask, kept, params, None,
+           config, None, lambda path, x: None)  # fmt: skip
+    refuse(ValueError, "keras: the file must end with '.keras', '.weights.h5' or '.h5', got '/tmp/ckpt-1.index'. What "
+           "tf.train.Checkpoint wrote only TensorFlow reads", ask, "/tmp/ckpt-1.index", params)  # fmt: skip
+    refuse(TypeError, "keras: expected an optimizer of Keras, its variables, or a file, got 3.", ask, 3, params)
+    refuse(ValueError, "unknown class name 'Adamm'. Did you mean 'adam'?", ask, kept, params, None,
+           {**config, "class_name": "Adamm"})  # fmt: skip
+
+
+def test_keras_variables_are_known_by_their_names():
+    for lib, slug in (
+        ("keras3", "adam_amsgrad"),
+        ("tf", "tf_keras/rmsprop_centered_momentum"),
+        ("tf", "legacy/adamax"),
+    ):
+        recorded = run(lib, slug)
+        params, kept, config = recorded.params(BEFORE), variables(recorded), recorded.case["config"]
+        first = 2 if lib == "keras3" else 1
+        shuffled = [*kept[:first], *kept[: first - 1 : -1]]
+        want = jos.importers.keras(kept, params, optimizer=config)
+        got = jos.importers.keras(shuffled, params, optimizer=config)
+        jax.tree.map(np.testing.assert_array_equal, got.state, want.state)
+
+
+def test_keras_optimizers_themselves():
+    class Adam:
+        """As Keras's: variables, and a config without a class."""
+
+        variables = variables(run("keras3", "adam"))
+
+        def get_config(self):
+            return run("keras3", "adam").case["config"]["config"]
+
+    tx, state, report = jos.importers.keras(Adam(), run("keras3", "adam").params(BEFORE))
+    assert tx == jos.adam(float(np.float32(0.02)), name="adam")
+    assert not report.reset + report.dropped
+    assert int(jos.state.iterations(state)) == BEFORE
+
+
+@pytest.mark.parametrize("file", [file for _, _, file in MODELS])
+def test_a_cut_keras_file_is_a_sentence(file, tmp_path):
+    content = (RUNS / file).read_bytes()
+    for i, cut in enumerate((b"", content[:100], content[: len(content) // 2], content[:-1], b"\xff" * 500)):
+        bad = tmp_path / f"{i}_{file}"
+        bad.write_bytes(cut)
+        with pytest.raises(ValueError, match=r"^keras: .* (no readable|holds? no)"):
+            jos.importers.keras(bad, {"w": jnp.ones(2)}, ["w"], jos.adam())
+    refuse(FileNotFoundError, "keras: there is no file", jos.importers.keras, tmp_path / "none.keras", {})
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b" " * 10_000_000)
+        archive.writestr("model.weights.h5", b"")
+    words = "'config.json' in the archive says that it has 10000000 bytes: it is not read."
+    refuse(ValueError, words, jos.importers.keras, tmp_path / "bomb.keras", {"w": jnp.ones(2)})
+
+
+def test_a_link_out_of_the_file_is_not_followed(tmp_path):
+    with h5py.File(RUNS / "legacy_model.h5") as whole, h5py.File(tmp_path / "link.h5", "w") as bad:
+        bad.attrs["training_config"] = whole.attrs["training_config"]
+        held = bad.create_group("optimizer_weights")
+        held.attrs["weight_names"] = whole["optimizer_weights"].attrs["weight_names"]
+        held["Adam"] = h5py.ExternalLink(str(RUNS / "legacy_model.h5"), "/optimizer_weights/Adam")
+    words = "keras: '/optimizer_weights/Adam/iter:0' must be an array of numbers in the file itself."
+    refuse(ValueError, words, jos.importers.keras, tmp_path / "link.h5", {"w": jnp.ones(2)}, ["w"])
+
+
+def test_torch_refuses_what_does_not_fit():
+    ask, params = jos.importers.torch, run("torch", "adam").params(BEFORE)
+
+    def changed(slug="adam", state=None, **settings):
+        written = state_dict(slug)
+        group = {**written["param_groups"][0], **settings}
+        return {"state": {**written["state"], **(state or {})}, "param_groups": [group]}
+
+    refuse(ValueError, "torch: expected a state_dict() with 'state' and 'param_groups', got {", ask, {"a": 1}, params)
+    refuse(ValueError, "torch: Adam with maximize=True has no counterpart here.", ask, changed(maximize=True), params)
+    refuse(ValueError, "SGD with dampening=0.5 has no counterpart", ask, changed("sgd", dampening=0.5), params)
+    refuse(ValueError, "torch: Adam has a setting 'eta', which is unknown here.", ask, changed(eta=0.5), params)
+    refuse(ValueError, "torch: there is a state of parameter 9, which is in no group.", ask, changed(state={9: {}}),
+           params)  # fmt: skip
+    refuse(ValueError, "torch: Adam keeps 'exp_av' of 'scale', which is unknown here. Did you mean 'exp_avg'?", ask,
+           changed(state={4: {"exp_av": np.ones(1)}}), params)  # fmt: skip
+    refuse(ValueError, "the parameters of a group have taken [3, 50] steps", ask,
+           changed(state={4: {"step": np.float32(3)}}), params)  # fmt: skip
+    refuse(ValueError, "a group of parameters must have 'params' and 'lr', got {}", ask,
+           {"state": {}, "param_groups": [{}]}, params)  # fmt: skip
+    refuse(ValueError, "a group of parameters must have 'params' and 'lr', got 3", ask,
+           {"state": {}, "param_groups": 3}, params)  # fmt: skip
+    refuse(ValueError, "'state' must be a dict of dicts, got {0: 1}", ask, changed(state={0: 1}) | {"state": {0: 1}},
+           params)  # fmt: skip
+    without = changed()
+    without["param_groups"][0].pop("param_names")
+    refuse(ValueError, "torch: the state_dict does not name the parameters: give names=", ask, without, params)
+    refuse(ValueError, "names must be 5 different names, one a parameter, got ['a']", ask, without, params, ["a"])
+    refuse(ValueError, "'m/other' (there is no parameter 'other' here", ask, without, params, [*PATHS[:-1], "other"])
+    wrong = changed(state={4: {"step": np.float32(50), "exp_avg": np.ones(2), "exp_avg_sq": np.ones(1)}})
+    refuse(ValueError, "'m/scale' (it has shape (2,), here it is (1,))", ask, wrong, params)
+    refuse(ValueError, "torch: these are the settings of no optimizer that is known here", ask,
+           {"state": {}, "param_groups": [{"lr": 0.1, "params": [0], "param_names": ["w"]}]}, params)  # fmt: skip
+    refuse(ValueError, "RAdam with decoupled decay adds its eps elsewhere", ask,
+           changed("radam_decoupled", eps=0.01), params)  # fmt: skip
+    refuse(ValueError, "torch: 5 variables would be lost: 'vhat", into_ours, changed("adam_amsgrad"), params)
+
+
+def into_ours(source, params):
+    return jos.importers.torch(source, params, optimizer=jos.adam())
+
+
+def test_torch_files_are_read_as_data(tmp_path):
+    torch = pytest.importorskip("torch")
+    for slug in ("adamw", "groups"):
+        recorded = run("torch", slug)
+        got = jos.importers.torch(RUNS / f"torch_{slug}.pt", recorded.params(BEFORE))
+        want = jos.importers.torch(state_dict(slug), recorded.params(BEFORE))
+        assert got.optimizer == want.optimizer
+        jax.tree.map(np.testing.assert_array_equal, got.state, want.state)
+    for content in (b"", b"\xff" * 100, (RUNS / "torch_adamw.pt").read_bytes()[:-100]):
+        (tmp_path / "bad.pt").write_bytes(content)
+        refuse(ValueError, "is no file of plain arrays of torch", jos.importers.torch, tmp_path / "bad.pt", {})
+    torch.save({"state": pathlib.Path("x")}, tmp_path / "object.pt")
+    refuse(ValueError, "is no file of plain arrays of torch", jos.importers.torch, tmp_path / "object.pt", {})
+
+
+def test_optax_refuses_what_it_does_not_know():
+    params = {"w": jnp.ones(2)}
+    ask = jos.importers.optax
+    unknown = optax.adafactor(RATE).init(params)
+    refuse(ValueError, "optax: nothing here knows a FactoredState, of (", ask, unknown, params, jos.adam())
+    adam = optax.adam(RATE).init(params)
+    refuse(ValueError, "optax: 2 variables would be lost: 'm/w' (nothing here keeps it)", ask, adam, params, jos.lion())
+    refuse(ValueError, "would be lost", ask, adam, params, jos.from_optax("sgd", learning_rate=RATE, momentum=0.5))
+    two = jos.chain(jos.from_optax("scale", step_size=1.0), jos.from_optax("adam", learning_rate=RATE),
+                    jos.from_optax("lion", learning_rate=RATE))  # fmt: skip
+    refuse(ValueError, "optax: optimizer holds several states of Optax, at", ask, adam, params, two)
+
+
+def test_optax_parameters_have_other_names_and_layouts_here():
+    there = {"dense": {"kernel": jnp.ones((2, 3))}}
+    state = optax.trace(0.9).init(there)._replace(trace={"dense": {"kernel": jnp.arange(6.0).reshape(2, 3)}})
+    for tx in (jos.sgd(RATE, momentum=0.9, dialect="torch"), jos.from_optax("trace", decay=0.9)):
+        run = jos.importers.optax(state, {"fc": {"w": jnp.ones((3, 2))}}, tx, {"dense/kernel$": "fc/w"},
+                                  lambda path, x: x.T)  # fmt: skip
+        (kept,) = [x for x in jax.tree.leaves(run.state) if x.ndim == 2]
+        np.testing.assert_array_equal(kept, np.arange(6.0).reshape(2, 3).T)
+
+
+def test_migrate_names_the_importers():
+    adam = optax.adam(RATE).init({"w": jnp.ones(2)})
+    refuse(ValueError, "migrate: there is no state of a jaxopt_suite optimizer in a tuple: jos.importers reads those "
+           "of Keras, torch and Optax.", jos.state.migrate, adam, jos.adam(), {"w": jnp.ones(2)})  # fmt: skip
