@@ -55,6 +55,10 @@ class Split:
             full = lax.dynamic_slice_in_dim(full, lax.axis_index(names) * x.shape[i], x.shape[i], i)
         return full
 
+    def part(self) -> jax.Array | None:
+        """The number of this device's part; None where the array is whole."""
+        return lax.axis_index(self.axes) if self.axes else None
+
     def _along(self, axis: int | None) -> tuple[str, ...]:
         if self.axes is None:
             raise SplitError(

@@ -91,7 +91,7 @@ class Walk:
             chain = tuple(rule.of(names[i], x if w is None else w) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
             mine = {n: jnp.asarray(parts[i], c) for n, parts in extra.items()}
-            leaf = leaf_number(names[i]) if draws else None
+            leaf = leaf_number(names[i], self.splits[i].part()) if draws else None
             t = dataclasses.replace(moments[c], extra=mine, leaf=leaf, split=self.splits[i])
             try:
                 moved, rows = self._trace(chain, c)(x, rows, w, t)

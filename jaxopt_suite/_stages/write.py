@@ -170,7 +170,8 @@ def stochastic_rounding(optimizer: Inner, seed: Count = 0, name: Text | None = N
         w <- one of the two 16-bit neighbours of w + step, each with the odds of the other's distance
 
     The chance is a hash of `seed`, the parameter's path, the step and the entry's index in the whole array: the same
-    on every replica, and however arrays are sharded by `jit`. (Inside `shard_map` an index is that of the shard.)
+    on every replica, and however arrays are sharded by `jit`. (Inside `shard_map` each
+    part of a sharded array draws for itself.)
 
     Raises:
       ValueError, TypeError: from `init`, if no parameter has 16 bits, or one has fewer.

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def leaf_number(path: str) -> jax.Array:
-    """A number of a leaf's own."""
-    return jnp.uint32(zlib.crc32(path.encode()))
+def leaf_number(path: str, part: jax.Array | None = None) -> jax.Array:
+    """A number of a leaf's own, or of one of the parts that it is cut into."""
+    leaf = jnp.uint32(zlib.crc32(path.encode()))
+    return leaf if part is None else _hash(leaf + part.astype(jnp.uint32) + 1)
 
 
 def stream_number(seed: int, *names: str) -> int:
