@@ -149,6 +149,7 @@ class Line:
         With `shares`, arrays that are alike share a trace, which outside of any trace would be compiled anew.
         """
         self.check_state(state)
+        grads = trees.sound(self.owner, grads)
         xs, moving = trees.leaves(grads), self.moving(grads)
         if params is not None:
             trees.check_aligned(self.owner, grads, params)
