@@ -260,6 +260,39 @@ def test_slices_are_as_their_dense_gradient(name):
     same(optax.apply_updates(params, updates), step(grads, tx.init(params), params)[0])
 
 
+HALVES = {
+    "master": jos.precision.master_weights(LAZY()),
+    "kahan": jos.precision.kahan_summation(jos.loss_scale(LAZY(), 8.0)),
+    "by chance": jos.precision.stochastic_rounding(jos.by_path({"table": LAZY(), ".*": jos.sgd(0.1)})),
+    "in 8 bits": jos.precision.state_dtype(LAZY(), "blockwise8", min_size=0),
+    "all slots": jos.precision.state_dtype(jos.radam(0.1), "blockwise8", min_size=0),
+}
+
+
+def wide(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+@pytest.mark.parametrize("name", [n if n == "master" else pytest.param(n, marks=pytest.mark.slow) for n in HALVES])
+def test_precision_of_rows(name):
+    """16-bit parameters and coded slots move by their rows, to about the numbers of float32."""
+    tx, (params, grads) = HALVES[name], example(dtype=jnp.bfloat16)
+    plain = {"all slots": jos.radam(0.1), "by chance": jos.by_path({"table": LAZY(), ".*": jos.sgd(0.1)})}
+    got, want = (params, tx.init(params)), wide(params)
+    want = want, plain.get(name, LAZY()).init(want)
+    step, plain_step = quick(tx.apply_gradients), quick(plain.get(name, LAZY()).apply_gradients)
+    updates, _ = quick(tx.update)(grads, tx.init(params), params)
+    assert is_slices(updates["table"])
+    with jax.numpy_dtype_promotion("standard"):  # optax.apply_updates itself promotes implicitly
+        applied = optax.apply_updates(params, updates)
+    same(applied, step(grads, *got[::-1])[0], 1e-2)
+    for _ in range(3):
+        got, want = step(grads, *got[::-1]), plain_step(wide(grads), *want[::-1])
+    same(wide(got[0]), want[0], 0.05)
+    still = jnp.array([0, 2, 3, 5])
+    np.testing.assert_array_equal(got[0]["table"][still], params["table"][still])
+
+
 def test_plain_optax():
     """Our primitives know slices; what maps over arrays in between changes the indices, which is seen."""
     params, grads = example()
