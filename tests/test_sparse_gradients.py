@@ -212,6 +212,7 @@ def test_bad_calls():
         value_and_grad(lambda p: 1.0 * p["t"][0], "t")({"t": jnp.arange(3)})
 
 
+@pytest.mark.slow
 def test_aux_and_scan():
     params, tx = tables(), jos.by_path({"^[tu]$": jos.lazy_adam(0.1), ".*": jos.sgd(0.1)})
 

@@ -40,8 +40,9 @@ def scale_by_lazy_adam(
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx, slices = jos.transforms.scale_by_lazy_adam(epsilon=0.0), jos.sparse.IndexedSlices([[-4.0]], [2], (3, 1))
-    >>> tx.update(slices, tx.init(jnp.zeros((3, 1))))[0]
-    IndexedSlices(values=[[-1.]], indices=[2], dense_shape=(3, 1))
+    >>> update, _ = tx.update(slices, tx.init(jnp.zeros((3, 1))))
+    >>> update.values.round(4), update.indices
+    (Array([[-1.]], dtype=float32), Array([2], dtype=int32))
     """
     adam = scale_by_adam.rule(beta_1, beta_2, epsilon, amsgrad=amsgrad)
 

@@ -153,8 +153,7 @@ class Line:
         xs, moving = trees.leaves(grads), self.moving(grads)
         if params is not None:
             trees.check_aligned(self.owner, grads, params)
-        writes = self.writer is not None
-        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares, writes)
+        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares, bool(self.writer))
         part = flow if moving is None else flow.part(moving)
         trees.check_trees(self.owner, part.grads, part.params)
         finish = flow.applied if apply else flow.updates

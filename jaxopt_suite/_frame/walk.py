@@ -183,7 +183,8 @@ def _update_rows(
     by_rows = rule.absent is None and x.ndim > 1  # codes of a vector have blocks across its rows
     stored = rows_of(slots) if by_rows else slots
     present = _decoded(stored, dtype) if by_rows else rows_of(_decoded(slots, dtype))
-    moved, new = (rule.rows or rule).update(x.values, present, None if w is None else x.rows_of(w).astype(dtype), t)
+    w_present, t_present = rows_of(w), dataclasses.replace(t, extra=rows_of(t.extra))
+    moved, new = (rule.rows or rule).update(x.values, present, _decoded(w_present, dtype), t_present)
     if by_rows:
         return x.map(lambda _: moved), put(slots, jax.tree.map(stores, new, stored))
     step, others = None, _decoded(slots, dtype)
