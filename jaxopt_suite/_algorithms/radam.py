@@ -62,11 +62,9 @@ def scale_by_radam(
         u = rectified(m, v if vhat is None else vhat, beta_1, beta_2, epsilon, threshold, t, epsilon_hat)
         return -rate(t) * with_decay(u, weight_decay, w), RectifiedAdamState(m, v, vhat)
 
-    def absent(s: RectifiedAdamState, w: jax.Array, t: Moment) -> tuple[None, RectifiedAdamState]:
-        return None, s._replace(m=s.m * beta_1, v=s.v * beta_2)
-
-    declared = {"returns_update": True, "reads_weights": True, "elementwise": True}
-    return by_rows(leafwise(RectifiedAdamState, init, update, absent=absent, **declared))
+    absent = lambda s, w, t: (None, s._replace(m=s.m * beta_1, v=s.v * beta_2))  # noqa: E731
+    declared = {"returns_update": True, "reads_weights": True, "elementwise": True, "absent": absent}
+    return by_rows(leafwise(RectifiedAdamState, init, update, **declared))
 
 
 @optimizer("RectifiedAdam", own_decay=OWN_DECAY, sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
