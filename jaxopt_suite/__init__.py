@@ -4,6 +4,7 @@ from jaxopt_suite import importers as importers
 from jaxopt_suite import parallel as parallel
 from jaxopt_suite import precision as precision
 from jaxopt_suite import schedules as schedules
+from jaxopt_suite import sparse as sparse
 from jaxopt_suite import state as state
 from jaxopt_suite import transforms as transforms
 from jaxopt_suite._algorithms.adabelief import adabelief as adabelief

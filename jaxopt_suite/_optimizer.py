@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, ParamSpec, TypedDict, cast, get_type_hints
 
 from jaxopt_suite._declare import Primitive
-from jaxopt_suite._frame.leafwise import Rule, map_rule
+from jaxopt_suite._frame.leafwise import Rule, by_rows, map_rule
 from jaxopt_suite._frame.line import Line
 from jaxopt_suite._frame.stages import AnyStage, LeafStage
 from jaxopt_suite._recipe.check import Word, is_zero
@@ -70,6 +70,7 @@ class CommonBesidesDecay(Stages, total=False):
 
     exclude_from_weight_decay: Annotated[Patterns, Entry(())]
     decay: Annotated[NonNegative | None, Entry(None, "divide the rate by `1 + decay * step`.")]
+    lazy: Annotated[bool, Entry(False, "of a sparse gradient, touch only the rows that it has.")]
     dialect: Annotated[Dialects, Entry("keras", "whose numbers: Keras 3 and tf.keras 2.11+, TF <= 2.10, or PyTorch.")]
     lr: Rate | None  # the old name of learning_rate
 
@@ -215,8 +216,20 @@ def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], kind: Deca
     rule = map_rule(_rated, _rule(body, arguments))
     if own_decay:
         free = map_rule(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)})) if exclude else rule
-        return except_for(map_rule(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
-    return decayed(rule, arguments["weight_decay"], exclude, kind)
+        rule = except_for(map_rule(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
+    else:
+        rule = decayed(rule, arguments["weight_decay"], exclude, kind)
+    return _lazy(body.__name__, rule) if arguments["lazy"] else rule
+
+
+def _lazy(owner: str, rule: Rule) -> Rule:
+    """A rule that touches nothing but the rows that a sparse gradient has."""
+    if rule.elementwise:
+        return by_rows(rule, absent=None)
+    raise ValueError(
+        f"{owner}: lazy must be False: its rule reads a parameter as a whole, and may not run on some rows alone. (A "
+        "rule that treats every entry alike is declared with leafwise(..., elementwise=True).)"
+    )
 
 
 def _decays(weight_decay: Any, rule: Rule) -> Rule:
@@ -249,6 +262,8 @@ def _rated(rule: Rule) -> Rule:
 def _check_together(owner: str, arguments: Mapping[str, Any], dialect: Dialect) -> None:
     """Arguments that exclude each other, or that act only beside another."""
     check_stages(owner, arguments, dialect.cumulative_clips)
+    if arguments["lazy"] and arguments["gradient_accumulation_steps"] is not None:
+        raise ValueError(f"{owner}: lazy=True has no effect with gradient_accumulation_steps: sums are dense.")
     if arguments["decay"] is not None and "learning_rate" not in arguments:
         raise ValueError(f"{owner}: decay acts on a learning rate, and there is none.")
 

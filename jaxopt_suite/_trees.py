@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxopt_suite._slices import is_sparse, taken
+
 Tree: TypeAlias = Any  # a pytree: of parameters, gradients, updates, or a state
 
 
@@ -20,13 +22,14 @@ def path_name(path: Sequence[Any]) -> str:
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
-def _is_none(x: object) -> bool:
-    return x is None
+def _is_leaf(x: object) -> bool:
+    """What stands for one leaf: a missing one, and the slices of a table."""
+    return x is None or is_sparse(x)
 
 
 def leaves(tree: Tree) -> list[Any]:
     """The leaves, a missing one (`None`) among them, so that trees of one shape stay aligned."""
-    return jax.tree.leaves(tree, is_leaf=_is_none)
+    return jax.tree.leaves(tree, is_leaf=_is_leaf)
 
 
 def variables() -> tuple[type[Any], ...]:
@@ -49,11 +52,11 @@ def paths(tree: Tree) -> list[str]:
     """The paths of the leaves; the `.value` of an nnx Variable is no part of a parameter's name."""
     boxes, flat = variables(), jax.tree_util.tree_flatten_with_path
     if not boxes:
-        return [path_name(path) for path, _ in flat(tree, is_leaf=_is_none)[0]]
+        return [path_name(path) for path, _ in flat(tree, is_leaf=_is_leaf)[0]]
     names = []
-    for path, leaf in flat(tree, is_leaf=lambda x: x is None or isinstance(x, boxes))[0]:
+    for path, leaf in flat(tree, is_leaf=lambda x: _is_leaf(x) or isinstance(x, boxes))[0]:
         if isinstance(leaf, boxes):
-            names += [path_name((*path, *inside[1:])) for inside, _ in flat(leaf, is_leaf=_is_none)[0]]
+            names += [path_name((*path, *inside[1:])) for inside, _ in flat(leaf, is_leaf=_is_leaf)[0]]
         else:
             names.append(path_name(path))
     return names
@@ -61,7 +64,7 @@ def paths(tree: Tree) -> list[str]:
 
 def like(tree: Tree, new: Iterable[object]) -> Tree:
     """A tree of the same containers with other leaves."""
-    return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_is_none), list(new))
+    return jax.tree.unflatten(jax.tree.structure(tree, is_leaf=_is_leaf), list(new))
 
 
 def masked(tree: Tree, keep: Sequence[bool]) -> Tree:
@@ -88,9 +91,14 @@ def apart(tree: Tree, others: Iterable[object]) -> Tree:
     return like(tree, out)
 
 
+def dtype_of(x: Any) -> jnp.dtype:
+    """That of an array, of what it would be, or of slices."""
+    return jnp.result_type(getattr(x, "dtype", x))
+
+
 def compute_dtype(*arrays: Any) -> jnp.dtype:
     """The precision that arrays are worked on in: float32, or float64 where one of them has it."""
-    wide = any(a is not None and jnp.result_type(a) == jnp.float64 for a in arrays)
+    wide = any(a is not None and dtype_of(a) == jnp.float64 for a in arrays)
     return jnp.dtype("float64") if wide else jnp.dtype("float32")
 
 
@@ -135,13 +143,26 @@ def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
     raise TypeError(f"{owner}: the {what} at {path!r} must be a floating-point array, got {came}.{hint}")
 
 
+def shape_of(x: Any) -> tuple[int, ...]:
+    """That of an array, or of the table that slices are of."""
+    return x.shape if is_sparse(x) else jnp.shape(x)
+
+
+def sound(owner: str, grads: Tree) -> Tree:
+    """The gradients with slices in the one form that a step counts on; the tree itself where there are none."""
+    found = leaves(grads)
+    if not any(map(is_sparse, found)):
+        return grads
+    return like(grads, [taken(owner, path, x) for path, x in zip(paths(grads), found, strict=True)])
+
+
 def check_trees(owner: str, grads: Tree, params: Tree | None) -> None:
     """Gradients must have the parameters' shapes and a real floating type; the first culprit is named."""
     g_leaves, w_leaves = leaves(grads), leaves(params) if params is not None else None
     names = None
     for i, g in enumerate(g_leaves):
         w = w_leaves[i] if w_leaves is not None else None
-        shapes = [jnp.shape(x) for x in (g, w) if x is not None]
+        shapes = [shape_of(x) for x in (g, w) if x is not None]
         same = len({*shapes}) <= 1
         floating = all(x is None or jnp.issubdtype(getattr(x, "dtype", int), jnp.floating) for x in (g, w))
         if same and floating and not (w_leaves is not None and w is None and g is not None):
@@ -158,7 +179,7 @@ def check_trees(owner: str, grads: Tree, params: Tree | None) -> None:
 
 def aligned(grads: Tree, params: Tree) -> bool:
     """Whether two trees have the same keys; containers may differ, as nnx.State and dict do."""
-    if jax.tree.structure(grads, is_leaf=_is_none) == jax.tree.structure(params, is_leaf=_is_none):
+    if jax.tree.structure(grads, is_leaf=_is_leaf) == jax.tree.structure(params, is_leaf=_is_leaf):
         return True
     return paths(grads) == paths(params)
 

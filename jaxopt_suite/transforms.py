@@ -24,6 +24,8 @@ from jaxopt_suite._algorithms.ftrl import FtrlState as FtrlState
 from jaxopt_suite._algorithms.ftrl import scale_by_ftrl as scale_by_ftrl
 from jaxopt_suite._algorithms.lamb import LambState as LambState
 from jaxopt_suite._algorithms.lamb import scale_by_lamb as scale_by_lamb
+from jaxopt_suite._algorithms.lazy_adam import LazyAdamState as LazyAdamState
+from jaxopt_suite._algorithms.lazy_adam import scale_by_lazy_adam as scale_by_lazy_adam
 from jaxopt_suite._algorithms.lion import LionState as LionState
 from jaxopt_suite._algorithms.lion import scale_by_lion as scale_by_lion
 from jaxopt_suite._algorithms.nadam import NadamState as NadamState

@@ -38,7 +38,7 @@ class Recording:
 
     case: dict[str, Any]
     params: dict[str, Any]
-    grads: dict[str, Any]
+    grads: Any
     trajectory: dict[str, Any]
     average: dict[str, Any]
 
@@ -79,6 +79,30 @@ def recording(reference: str) -> Recording:
         nested({p: arrays[f"{slug}/{p}"] for p in paths}),
         nested({p: arrays[f"{slug}/average/{p}"] for p in paths if f"{slug}/average/{p}" in arrays}),
     )
+
+
+@functools.cache
+def sparse_recording(slug: str) -> Recording:
+    """A case of `sparse.npz`: its gradients are a list of trees, one for each step."""
+    arrays, meta = library("sparse")
+    case = meta["cases"][slug]
+    given = f"inputs/{case['kind']}"
+    params = _below(f"{given}/params/", arrays)
+    trajectory = {path: arrays[f"{slug}/{path}"] for path in params}
+    steps = [
+        {path: _gradient(arrays, f"{given}/{i}/{path}", w.shape) for path, w in params.items()}
+        for i in range(len(trajectory["table"]))
+    ]
+    return Recording(case, params, steps, trajectory, _below(f"{slug}/average/", arrays))
+
+
+def _below(place: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(place): x for name, x in arrays.items() if name.startswith(place)}
+
+
+def _gradient(arrays: dict[str, np.ndarray], place: str, shape: tuple[int, ...]) -> Any:
+    values, indices = arrays[f"{place}/values"], arrays.get(f"{place}/indices")
+    return values if indices is None else jos.sparse.IndexedSlices(values, indices, shape)
 
 
 def error(a: Any, b: Any) -> float:

@@ -61,6 +61,8 @@ class Row:
       bad: arguments that are refused, and words of the sentence.
       static: what `inject_hyperparams` must leave alone, because it shapes the program.
       exempt: properties that do not hold, and why.
+      sparse: what a sparse gradient touches, in the dialect of its first variant; see `explain`.
+      not_lazy: why `lazy=True` is refused, where it is.
       source: where the mathematics comes from, for the README.
     """
 
@@ -70,6 +72,8 @@ class Row:
     bad: tuple[tuple[dict[str, Any], str], ...] = ()
     static: tuple[str, ...] = ()
     exempt: dict[str, str] = dataclasses.field(default_factory=dict)
+    sparse: str = "everything"
+    not_lazy: str = ""
 
     @property
     def name(self) -> str:
@@ -118,6 +122,11 @@ WRAPPER = {"common arguments": "they are the wrapped optimizer's"}
 STILL_MOVES = {"a rate of zero later": "the rate is inside the momentum, which goes on"}
 WRAPPED_MOVES = {"a rate of zero later": "the momentum of the wrapped optimizer goes on"}
 ALWAYS = ("a rate of zero at first", "a rate of zero later")
+
+# what a sparse gradient touches, where it is not everything
+ROWS_ONLY = {"sparse": "rows"}
+ROWS_AND_SLOTS = {"sparse": "rows, all rows' slots"}
+WHOLE = "it has a norm, a mean or a product of the whole parameter"
 
 UNUSED_MOMENTUM = "tf.keras keeps a momentum for SGD without one, which is never used"
 
@@ -173,6 +182,8 @@ ROWS = (
     ),
     Row(
         jos.novograd,
+        **ROWS_ONLY,
+        not_lazy=WHOLE,
         source="TF Addons",
         exempt={"temporaries of amsgrad": READ_TWICE, **STILL_MOVES},
         variants=(
@@ -211,6 +222,7 @@ ROWS = (
     ),
     Row(
         jos.adagrad,
+        **ROWS_ONLY,
         source="Keras",
         variants=(
             *both("adagrad_epsilon", "adagrad_accumulator_half", "adagrad_accumulator_zero", "adagrad_zeros"),
@@ -302,6 +314,7 @@ ROWS = (
     ),
     Row(
         jos.lamb,
+        not_lazy=WHOLE,
         source="Keras, TF Addons",
         exempt={"temporaries": NORM_OF_STEP},
         variants=(
@@ -317,6 +330,7 @@ ROWS = (
     ),
     Row(
         jos.adafactor,
+        not_lazy=WHOLE,
         source="Keras",
         exempt={"temporaries": NORM_OF_STEP},
         variants=(
@@ -335,6 +349,7 @@ ROWS = (
     ),
     Row(
         jos.muon,
+        not_lazy=WHOLE,
         source="Keras",
         exempt={"temporaries": "the iterates of its matrices"},
         static=("ns_steps",),
@@ -369,6 +384,7 @@ ROWS = (
     ),
     Row(
         jos.radam,
+        **ROWS_AND_SLOTS,
         source="TF Addons",
         static=("total_steps",),
         variants=(
@@ -389,6 +405,7 @@ ROWS = (
     ),
     Row(
         jos.adabelief,
+        **ROWS_AND_SLOTS,
         source="TF Addons",
         static=("total_steps",),
         variants=(
@@ -405,6 +422,7 @@ ROWS = (
     ),
     Row(
         jos.yogi,
+        **ROWS_AND_SLOTS,
         source="TF Addons",
         variants=(
             *of("tf_addons", "yogi_l1_l2", "yogi_l1", "yogi_l2", "yogi_tanh", "yogi_beta1_zero", renamed=BETAS),
@@ -420,6 +438,7 @@ ROWS = (
     ),
     Row(
         jos.lazy_adam,
+        **ROWS_ONLY,
         source="TF Addons",
         variants=of("tf_addons", "lazy_adam", "lazy_adam_amsgrad"),
         bad=(
@@ -429,6 +448,7 @@ ROWS = (
     ),
     Row(
         jos.proximal_adagrad,
+        **ROWS_ONLY,
         source="TF Addons",
         variants=(
             *of("tf_addons", "proximal_adagrad_l1_l2", "proximal_adagrad_l1", "proximal_adagrad_l2"),
@@ -443,6 +463,8 @@ ROWS = (
     ),
     Row(
         jos.conditional_gradient,
+        **ROWS_ONLY,
+        not_lazy=WHOLE,
         source="TF Addons",
         exempt={
             "temporaries of ord": "the matrix that the singular vectors are found from",
@@ -473,6 +495,7 @@ ROWS = (
     ),
     Row(
         jos.sgdw,
+        **ROWS_ONLY,
         source="TF Addons",
         exempt=dict.fromkeys(ALWAYS, "its decay is not multiplied by the rate"),
         variants=of("tf_addons", "sgdw_momentum", "sgdw", "sgdw_nesterov", "sgdw_schedule"),

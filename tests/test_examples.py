@@ -29,7 +29,9 @@ ARGUMENTS = {
     "data_parallel_processes": ("--steps", "20"),
     "data_parallel_shard_map": ("--steps", "10"),
     "save_and_resume": ("--steps", "20"),
+    "two_tower": ("--users", "2000", "--items", "1000", "--steps", "20"),
 }
+LONG = ("train_digits", "data_parallel_processes", "two_tower")  # these run slowly, or in tests of their own
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in ("train_digits", "data_parallel_processes")])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in LONG])
 def test_script_here(name, here):
     here(name, *ARGUMENTS.get(name, ()))
 

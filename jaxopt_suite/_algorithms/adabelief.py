@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._rectified import SENTENCES, check_warm_up, rectified, warm_up
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNegative, Rate, scalar
@@ -65,7 +65,11 @@ def scale_by_adabelief(
             u = m / (1 - beta_1**t.count) / (v_hat + epsilon)
         return -rate(t) * with_decay(u, weight_decay, w), AdaBeliefState(m, v, vhat)
 
-    return leafwise(AdaBeliefState, init, update, returns_update=True, reads_weights=True)
+    def absent(s: AdaBeliefState, w: jax.Array, t: Moment) -> tuple[None, AdaBeliefState]:
+        return None, s._replace(m=s.m * beta_1, v=s.v * beta_2)
+
+    declared = {"returns_update": True, "reads_weights": True, "elementwise": True}
+    return by_rows(leafwise(AdaBeliefState, init, update, absent=absent, **declared))
 
 
 @optimizer("AdaBelief", own_decay=("weight_decay",), sentences=SENTENCES)

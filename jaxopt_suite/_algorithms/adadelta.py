@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
@@ -41,7 +41,7 @@ def scale_by_adadelta(rho: Beta = 0.95, epsilon: NonNegative = 1e-7) -> Rule:
         dx = g * (root(s.dx2 + epsilon) / root(g2 + epsilon))
         return dx, AdadeltaState(g2, rho * s.dx2 + (1 - rho) * dx * dx)
 
-    return leafwise(AdadeltaState, init, update)
+    return leafwise(AdadeltaState, init, update, elementwise=True)
 
 
 @optimizer("Adadelta", dialects=("keras", "legacy", "torch"))
@@ -64,4 +64,5 @@ def adadelta(
 
     Reference: Zeiler, Adadelta: an adaptive learning rate method, 2012.
     """
-    return scale_by_adadelta.rule(rho, epsilon)
+    rule = scale_by_adadelta.rule(rho, epsilon)
+    return by_rows(rule) if common.get("dialect") == "legacy" else rule

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
+from jaxopt_suite._stages.decay import is_off
 from jaxopt_suite.state._layout import state_class
 
 
@@ -41,7 +42,7 @@ def scale_by_adagrad(
         a = s.a + g * g
         return g / (root(a + epsilon) if epsilon_in_sqrt else root(a) + epsilon), AdagradState(a)
 
-    return leafwise(AdagradState, init, update)
+    return leafwise(AdagradState, init, update, elementwise=True)
 
 
 @optimizer("Adagrad", dialects=("keras", "legacy", "torch"))
@@ -68,4 +69,5 @@ def adagrad(
     Reference: Duchi, Hazan and Singer, Adaptive subgradient methods, JMLR 2011.
     """
     inside = common.get("dialect", "keras") == "keras"
-    return scale_by_adagrad.rule(initial_accumulator_value, epsilon, epsilon_in_sqrt=inside)
+    rule = scale_by_adagrad.rule(initial_accumulator_value, epsilon, epsilon_in_sqrt=inside)
+    return by_rows(rule) if is_off(common.get("weight_decay")) else rule  # what has no gradient does not move

@@ -62,7 +62,7 @@ def scale_by_adam(
         alpha = correction / bias_correction(beta_1, t, accurate)
         return alpha * m / (root(v if vhat is None else vhat) + added), AdamState(m, v, vhat)
 
-    return leafwise(AdamState, init, update)
+    return leafwise(AdamState, init, update, elementwise=True)
 
 
 @optimizer("Adam", dialects=("keras", "legacy", "torch"))

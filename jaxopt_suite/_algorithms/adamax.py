@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._correction import bias_correction
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
 from jaxopt_suite.state._layout import state_class
@@ -46,7 +46,7 @@ def scale_by_adamax(
         u = jnp.maximum(beta_2 * s.u, jnp.abs(g) + inside)
         return m / (bias_correction(beta_1, t, epsilon_in_max) * (u + outside)), AdamaxState(m, u)
 
-    return leafwise(AdamaxState, init, update)
+    return leafwise(AdamaxState, init, update, elementwise=True)
 
 
 @optimizer("Adamax", dialects=("keras", "legacy", "torch"))
@@ -76,4 +76,5 @@ def adamax(
     Reference: Kingma and Ba, Adam, section 7.1, 2014.
     """
     inside = common.get("dialect") == "torch"
-    return scale_by_adamax.rule(beta_1, beta_2, epsilon, epsilon_in_max=inside)
+    rule = scale_by_adamax.rule(beta_1, beta_2, epsilon, epsilon_in_max=inside)
+    return by_rows(rule) if common.get("dialect") == "legacy" else rule

@@ -51,7 +51,7 @@ def scale_by_cocob(alpha: AtLeastOne = 100.0) -> Rule:
         bet = -S / (L * jnp.maximum(G + L, alpha * L)) * (reward + L)
         return bet - s.bet, CocobState(L, G, S, bet, reward)
 
-    return leafwise(CocobState, init, update, returns_update=True)
+    return leafwise(CocobState, init, update, returns_update=True, elementwise=True)
 
 
 @optimizer("COCOB", sentences=SENTENCES)

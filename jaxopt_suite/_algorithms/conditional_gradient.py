@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise, map_rule
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise, map_rule
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
@@ -37,7 +37,7 @@ def scale_by_conditional_gradient(
         vertex = t.whole(_top_singular, g) if ord == "nuclear" else g / (root(t.sum(g * g)) + epsilon)
         return w + lambda_ * vertex, s
 
-    rule = leafwise(None, None, update, reads_weights=True)
+    rule = by_rows(leafwise(None, None, update, reads_weights=True))
     return _of_matrices("scale_by_conditional_gradient", rule) if ord == "nuclear" else rule
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import power
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, NonPositive, Rate, scalar
@@ -64,7 +64,7 @@ def scale_by_ftrl(
         best = (jnp.clip(z, -l1, l1) - z) / jnp.where(curvature > 0, curvature, jnp.inf)
         return jnp.where(still, 0, best - w), FtrlState(n, z)
 
-    return leafwise(FtrlState, init, update, returns_update=True, reads_weights=True)
+    return leafwise(FtrlState, init, update, returns_update=True, reads_weights=True, elementwise=True)
 
 
 @optimizer("Ftrl", sentences=SENTENCES)
@@ -96,7 +96,7 @@ def ftrl(
 
     Reference: McMahan et al., Ad click prediction: a view from the trenches, KDD 2013.
     """
-    return scale_by_ftrl.rule(
+    rule = scale_by_ftrl.rule(
         learning_rate_power,
         initial_accumulator_value,
         l1_regularization_strength,
@@ -104,3 +104,4 @@ def ftrl(
         l2_shrinkage_regularization_strength,
         beta,
     )
+    return by_rows(rule) if common.get("dialect") == "legacy" else rule

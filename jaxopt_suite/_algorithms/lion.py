@@ -38,7 +38,7 @@ def scale_by_lion(beta_1: Beta = 0.9, beta_2: Beta = 0.99) -> Rule:
         c = beta_1 * s.m + (1 - beta_1) * g
         return jnp.sign(c), LionState(beta_2 * s.m + (1 - beta_2) * g)
 
-    return leafwise(LionState, init, update)
+    return leafwise(LionState, init, update, elementwise=True)
 
 
 @optimizer("Lion")

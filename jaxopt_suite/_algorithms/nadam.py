@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._correction import ACCURATE, bias_correction
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
@@ -70,7 +70,13 @@ def scale_by_nadam(
         mbar = u_next / (1 - s.product * u_next) * m + (1 - u) / (1 - s.product) * g
         return mbar / (root(v / bias_correction(beta_2, t, accurate)) + epsilon), NadamState(m, v, s.product)
 
-    return leafwise(NadamState, init, update, shared={"product": 1.0}, update_shared=update_shared)
+    def absent(s: NadamState, w: jax.Array, t: Moment) -> tuple[None, NadamState]:
+        return None, s._replace(m=s.m * beta_1, v=s.v * beta_2)
+
+    shared = {"product": 1.0}
+    return leafwise(
+        NadamState, init, update, shared=shared, update_shared=update_shared, elementwise=True, absent=absent
+    )
 
 
 @optimizer("Nadam", sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
@@ -103,4 +109,5 @@ def nadam(
     if schedule_decay is None:
         schedule_decay = SCHEDULE_DECAY[common.get("dialect", "keras")]
     torch = common.get("dialect") == "torch"
-    return scale_by_nadam.rule(beta_1, beta_2, epsilon, schedule_decay, accurate=torch)
+    rule = scale_by_nadam.rule(beta_1, beta_2, epsilon, schedule_decay, accurate=torch)
+    return by_rows(rule) if common.get("dialect") == "legacy" else rule

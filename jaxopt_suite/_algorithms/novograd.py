@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import Beta, NonNegative, Rate, scalar
@@ -60,7 +60,7 @@ def scale_by_novograd(
         m = beta_1 * s.m - t.learning_rate * u
         return m, NovoGradState(m, v, vhat)
 
-    return leafwise(NovoGradState, init, update, returns_update=True, reads_weights=True)
+    return by_rows(leafwise(NovoGradState, init, update, returns_update=True, reads_weights=True))
 
 
 @optimizer("NovoGrad", own_decay=("weight_decay",), sentences=SENTENCES)

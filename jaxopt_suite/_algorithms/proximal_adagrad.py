@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.words import NonNegative, Rate, scalar
@@ -50,7 +50,8 @@ def scale_by_proximal_adagrad(
         shrunk = jnp.sign(p) * jnp.maximum(jnp.abs(p) - eta * l1, 0) / (1 + eta * l2)
         return shrunk - w, ProximalAdagradState(a)
 
-    return leafwise(ProximalAdagradState, init, update, returns_update=True, reads_weights=True)
+    declared = {"returns_update": True, "reads_weights": True, "elementwise": True}
+    return by_rows(leafwise(ProximalAdagradState, init, update, **declared))
 
 
 @optimizer("ProximalAdagrad")

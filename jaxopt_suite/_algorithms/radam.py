@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._rectified import SENTENCES, check_warm_up, rectified, warm_up
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
 from jaxopt_suite._recipe.words import AtLeastFour, Beta, Count, Fraction, NonNegative, Rate, scalar
 from jaxopt_suite._stages.decay import with_decay
@@ -62,7 +62,9 @@ def scale_by_radam(
         u = rectified(m, v if vhat is None else vhat, beta_1, beta_2, epsilon, threshold, t, epsilon_hat)
         return -rate(t) * with_decay(u, weight_decay, w), RectifiedAdamState(m, v, vhat)
 
-    return leafwise(RectifiedAdamState, init, update, returns_update=True, reads_weights=True)
+    absent = lambda s, w, t: (None, s._replace(m=s.m * beta_1, v=s.v * beta_2))  # noqa: E731
+    declared = {"returns_update": True, "reads_weights": True, "elementwise": True, "absent": absent}
+    return by_rows(leafwise(RectifiedAdamState, init, update, **declared))
 
 
 @optimizer("RectifiedAdam", own_decay=OWN_DECAY, sentences=SENTENCES, dialects=("keras", "legacy", "torch"))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._trace import traced_rmsprop
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
@@ -65,7 +65,7 @@ def scale_by_rmsprop(
         m = momentum * s.m + step
         return -m, RMSpropState(v, m, a)
 
-    return leafwise(RMSpropState, init, update, returns_update=True)
+    return leafwise(RMSpropState, init, update, returns_update=True, elementwise=True)
 
 
 @optimizer("RMSprop", shaping=("momentum",), sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
@@ -98,5 +98,6 @@ def rmsprop(
         scaled = scale_by_rmsprop.rule(rho, 0.0, epsilon, centered=centered, epsilon_in_sqrt=False)
         return traced_rmsprop(scaled, momentum)
     # in TF <= 2.10 a fused kernel did the update with momentum, and it added epsilon under the root
-    outside = common.get("dialect") == "legacy" and is_zero(momentum)
-    return scale_by_rmsprop.rule(rho, momentum, epsilon, centered=centered, epsilon_in_sqrt=not outside)
+    legacy, plain = common.get("dialect") == "legacy", is_zero(momentum)
+    rule = scale_by_rmsprop.rule(rho, momentum, epsilon, centered=centered, epsilon_in_sqrt=not (legacy and plain))
+    return by_rows(rule) if legacy and not plain else rule

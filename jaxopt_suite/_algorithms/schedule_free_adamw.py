@@ -79,6 +79,7 @@ def scale_by_schedule_free_adamw(
         update_shared=update_shared if shared else None,
         evaluate=lambda s, y: x(y, s.z, s.beta_1),
         partial=("lost",),
+        elementwise=True,
     )
     return compensated(rule)
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from jaxopt_suite._algorithms._trace import scale_by_trace
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Fraction, Rate, scalar
+from jaxopt_suite._stages.decay import is_off
 from jaxopt_suite.state._layout import state_class
 
 
@@ -33,7 +34,7 @@ def scale_by_momentum(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Ru
     Array(1.5, dtype=float32)
     """
     if is_zero(momentum):
-        return leafwise(None, None, lambda g, s, w, t: (-t.learning_rate * g, s), returns_update=True)
+        return leafwise(None, None, lambda g, s, w, t: (-t.learning_rate * g, s), returns_update=True, elementwise=True)
     momentum = scalar(momentum)
 
     def init(w: jax.Array) -> MomentumState:
@@ -44,7 +45,7 @@ def scale_by_momentum(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Ru
         m = momentum * s.m + step
         return (momentum * m + step if nesterov else m), MomentumState(m)
 
-    return leafwise(MomentumState, init, update, returns_update=True)
+    return leafwise(MomentumState, init, update, returns_update=True, elementwise=True)
 
 
 @optimizer("SGD", shaping=("momentum",), dialects=("keras", "legacy", "torch"))
@@ -67,5 +68,7 @@ def sgd(learning_rate: Rate = 0.01, momentum: Fraction = 0.0, nesterov: bool = F
 
     Reference: Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
     """
-    rule = scale_by_trace.rule if common.get("dialect") == "torch" else scale_by_momentum.rule
-    return rule(momentum, nesterov=nesterov)
+    scaled = scale_by_trace.rule if common.get("dialect") == "torch" else scale_by_momentum.rule
+    rule = scaled(momentum, nesterov=nesterov)
+    idle = is_zero(momentum) and is_off(common.get("weight_decay"))  # what has no gradient does not move
+    return by_rows(rule) if idle or common.get("dialect") == "legacy" else rule

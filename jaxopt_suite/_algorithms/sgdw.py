@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Unpack
 
 from jaxopt_suite._algorithms.sgd import scale_by_momentum
-from jaxopt_suite._frame.leafwise import Rule
+from jaxopt_suite._frame.leafwise import Rule, by_rows
 from jaxopt_suite._optimizer import CommonBesidesDecay, optimizer
+from jaxopt_suite._recipe.check import is_zero
 from jaxopt_suite._recipe.words import Fraction, NonNegative, Rate
 from jaxopt_suite._stages.decay import decayed
 
@@ -32,5 +34,7 @@ def sgdw(
 
     Reference: Loshchilov and Hutter, Decoupled weight decay regularization, ICLR 2019.
     """
-    rule = scale_by_momentum.rule(momentum, nesterov=nesterov)
-    return decayed(rule, weight_decay, kind="alone")
+    rule = by_rows(scale_by_momentum.rule(momentum, nesterov=nesterov))
+    decays = decayed(rule, weight_decay, kind="alone")
+    # without momentum a sparse gradient takes another way through the original, past its decay
+    return dataclasses.replace(decays, rows=rule) if is_zero(momentum) else decays

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.roots import root
 from jaxopt_suite._optimizer import Common, optimizer
 from jaxopt_suite._recipe.check import is_zero
@@ -64,7 +64,11 @@ def scale_by_yogi(
         n = w - p * m
         return jnp.sign(n) * jnp.maximum(jnp.abs(n) - l1 * p, 0) / (1 + l2 * p) - w, s
 
-    return leafwise(YogiState, init, update, returns_update=True, reads_weights=penalised)
+    def absent(s: YogiState, w: jax.Array, t: Moment) -> tuple[None, YogiState]:
+        return None, s._replace(m=None if s.m is None else s.m * beta_1)
+
+    declared = {"returns_update": True, "reads_weights": penalised, "elementwise": True}
+    return by_rows(leafwise(YogiState, init, update, absent=absent if has_momentum else None, **declared))
 
 
 @optimizer("Yogi", aliases={"beta1": "beta_1", "beta2": "beta_2"}, sentences=SENTENCES)

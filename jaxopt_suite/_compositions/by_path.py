@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from jaxopt_suite._frame.members import Account, States
 from jaxopt_suite._optimizer import Stages
 from jaxopt_suite._recipe.check import Word, show
 from jaxopt_suite._recipe.words import Scalar
+from jaxopt_suite._slices import on_values
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import group_keys
@@ -119,7 +121,8 @@ def _both_ways(part: Flow) -> Flow[Arrays]:
         out = []
         for g, w, x in zip(trees.leaves(part.grads), part.weights(), moved, strict=True):
             base, dtype = w if g is None else g, trees.compute_dtype(g, w)
-            out.append(None if base is None else jnp.zeros_like(base, dtype) if x is None else x.astype(dtype))
+            still = functools.partial(jnp.zeros_like, dtype=dtype)
+            out.append(None if base is None else on_values(still, base) if x is None else x.astype(dtype))
         return out
 
     return part.replace(then=full, hold=lambda: full([None] * len(part.xs)))

@@ -22,6 +22,7 @@ from jaxopt_suite._recipe.config import register
 from jaxopt_suite._recipe.declare import declare
 from jaxopt_suite._recipe.recipe import Factory, Recipe, has_recipe
 from jaxopt_suite._recipe.words import Scalar, Text
+from jaxopt_suite._slices import dense
 from jaxopt_suite._transformation import Optimizer, assemble
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.schedules._schedule import Schedule
@@ -76,12 +77,11 @@ class Foreign:
         missing = [path for path, x, w in rows if x is None and (flow.params is None or w is not None)]
         if missing:
             raise ValueError(f"from_optax: {self.name} needs all gradients, there is none at {missing[0]!r}.")
-        arrived = [
-            x if g is None else x.astype(g.dtype) for x, g in zip(flow.xs, trees.leaves(flow.grads), strict=True)
-        ]
+        gs = trees.leaves(flow.grads)
+        arrived = [x if g is None else dense(x).astype(g.dtype) for x, g in zip(flow.xs, gs, strict=True)]
         tx = optax.with_extra_args_support(self.tx)
         with jax.numpy_dtype_promotion("standard"):
-            given = trees.like(flow.grads, arrived)
+            given = trees.like(flow.grads, arrived)  # its code knows no slices
             steps, state = tx.update(given, states["optax"], flow.params, **flow.extra)
         return flow.then(trees.leaves(steps)), {"optax": state}
 

@@ -1,6 +1,7 @@
 """Gradients on their way down a line, and what waits behind it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.split import WHOLE, ShardAxes, Split, declared, typed
+from jaxopt_suite._slices import IndexedSlices, dense, on_values, values_of
 from jaxopt_suite._trees import Tree
 
 Result = TypeVar("Result")
@@ -22,7 +24,7 @@ class Flow(Generic[Result]):
     Attributes:
       owner: the name that errors begin with.
       grads, params, extra: what `update` was given. `grads` says which leaves there are, and in which containers.
-      xs: the arrays as they have become on the way.
+      xs: the arrays, or slices of tables, as they have become on the way.
       then: what everything behind the line makes of the updates.
       hold: its result where a gate holds the gradients back, so that nothing behind runs.
       shares: whether arrays that are alike share one trace.
@@ -40,6 +42,11 @@ class Flow(Generic[Result]):
     shares: bool = True
     writes: bool = False
     shard_axes: ShardAxes | None = None
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether there are slices among the gradients."""
+        return any(isinstance(x, IndexedSlices) for x in self.xs)
 
     def replace(self, **changes: object) -> "Flow[Any]":
         return dataclasses.replace(self, **changes)
@@ -62,9 +69,11 @@ class Flow(Generic[Result]):
     def splits(self) -> list[Split]:
         """Of which arrays this device holds a part."""
         if self.shard_axes is None:
-            return [WHOLE if x is None else typed(x, w) for x, w in zip(self.xs, self.weights(), strict=True)]
+            return [
+                WHOLE if x is None else typed(values_of(x), w) for x, w in zip(self.xs, self.weights(), strict=True)
+            ]
         named = zip(trees.paths(self.grads), self.xs, strict=True)
-        return [WHOLE if x is None else declared(self.shard_axes, path, jnp.shape(x)) for path, x in named]
+        return [WHOLE if x is None else declared(self.shard_axes, path, trees.shape_of(x)) for path, x in named]
 
     def dtype(self) -> jnp.dtype:
         """The precision of scalars."""
@@ -81,7 +90,7 @@ class Flow(Generic[Result]):
             if not known:
                 out.append(None)
             elif self.writes and trees.is_half(w):
-                out.append(jnp.zeros(w.shape, jnp.float32) if x is None else x - w.astype(jnp.float32))
+                out.append(_difference(g, w, x))
             else:
                 out.append(_nothing(known) if x is None else x.astype(_promoted(known)))
         return trees.like(self.grads, out)
@@ -93,9 +102,36 @@ class Flow(Generic[Result]):
             if x is None or w is None:
                 out.append(w)
             else:
-                written = self.writes and trees.is_half(w)
-                out.append((x if written else w.astype(x.dtype) + x).astype(w.dtype))
+                out.append(_written(w, x) if self.writes and trees.is_half(w) else _sum(w, x))
         return trees.like(self.params, out)
+
+
+def _difference(g: Any, w: Any, x: Any) -> Any:
+    """What has to be added to a 16-bit parameter, or to some of its rows, to give the values to write."""
+    if x is None:
+        return on_values(functools.partial(jnp.zeros_like, dtype=jnp.float32), w if g is None else g)
+    if isinstance(x, IndexedSlices):
+        return x.map(lambda values: values - x.rows_of(w).astype(jnp.float32))
+    return x - w.astype(jnp.float32)
+
+
+def _written(w: Any, x: Any) -> Any:
+    """The values to write in the place of a parameter's, or of some of its rows."""
+    return x.put(w, x.values) if isinstance(x, IndexedSlices) else x.astype(w.dtype)
+
+
+def _sum(w: Any, x: Any) -> Any:
+    """In the precision of the update, back in that of the parameter; slices do so for their rows alone."""
+    return w + x if isinstance(x, IndexedSlices) else (w.astype(x.dtype) + x).astype(w.dtype)
+
+
+def alike(result: Any, other: Any) -> Any:
+    """`result`, with slices made dense where `other` has arrays."""
+
+    def one(x: Any, y: Any) -> Any:
+        return x if isinstance(y, IndexedSlices) else dense(x)
+
+    return jax.tree.map(one, result, other, is_leaf=lambda x: isinstance(x, IndexedSlices))
 
 
 def spread(xs: Sequence[Any], keep: Sequence[bool], others: Sequence[Any] | None = None) -> Arrays:
@@ -107,13 +143,13 @@ def spread(xs: Sequence[Any], keep: Sequence[bool], others: Sequence[Any] | None
 
 def _promoted(known: Sequence[Any]) -> jnp.dtype:
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*(jnp.result_type(a) for a in known))
+        return jnp.result_type(*map(trees.dtype_of, known))
 
 
 def _nothing(known: Sequence[Any]) -> Any:
     """A zero update for a leaf that does not move; what has no zero (a PRNG key) comes as it is."""
-    dtypes = [jnp.result_type(a) if hasattr(a, "dtype") else None for a in known]
+    dtypes = [trees.dtype_of(a) if hasattr(a, "dtype") else None for a in known]
     if all(dtype is not None and jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
-        return jnp.zeros_like(known[0], _promoted(known))
+        return on_values(lambda x: jnp.zeros_like(x, _promoted(known)), known[0])
     last = known[-1]
     return last if jnp.issubdtype(last.dtype, jax.dtypes.extended) else jnp.zeros_like(last)

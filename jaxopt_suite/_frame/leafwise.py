@@ -87,6 +87,13 @@ class Rule:
       storage: how its slots are stored, where it is not as they are.
       label: what `explain` calls it; the function that it is written in, where nothing else is declared.
       decay: the weight decay that `explain` shows, where it decays.
+      elementwise: whether it treats every entry alike, so that it may run on some rows of a table alone.
+      rows: the rule, with the same slots, that takes slices of a table: it runs on the rows that they have, as one
+        array with each row once (and some with a zero gradient, which are padding). Where it is None, a sparse gradient
+        is made dense first.
+      absent: what then becomes of the other rows, `absent(slots, w, t) -> (step, slots)` for the whole table; a step of
+        None leaves them where they are. Where it is None, slots stay as well.
+      on_values: whether it takes slices as they came, each for itself, with rows that come twice; it has no slots.
     """
 
     slots: type | None
@@ -106,6 +113,10 @@ class Rule:
     storage: Storage | None = None
     label: str = ""
     decay: Number | None = None
+    elementwise: bool = False
+    rows: "Rule | None" = None
+    absent: Callable[[Slots, Any, Moment], tuple[jax.Array | None, Slots]] | None = None
+    on_values: bool = False
 
     @property
     def layout(self) -> Layout:
@@ -138,7 +149,8 @@ def leafwise(slots: type | None, init: Callable[[jax.Array], Slots] | None, upda
       declared: the further attributes of a `Rule` by name, such as `reads_weights=True` (the parameters must be
         given), `returns_update=True` (`update` returns the update to add, and has used `t.learning_rate` itself) or
         `extra_args=("hessian",)` (`tx.update` needs the argument `hessian`, a tree like the parameters or a scalar;
-        the array's part of it is `t.extra["hessian"]`).
+        the array's part of it is `t.extra["hessian"]`), or `elementwise=True` (it treats every entry alike, so that
+        `lazy=True` may run it on some rows of a table alone).
 
     Raises:
       TypeError: if `slots` is no NamedTuple, or a name in `declared` is unknown.
@@ -164,8 +176,24 @@ def leafwise(slots: type | None, init: Callable[[jax.Array], Slots] | None, upda
 
 
 def map_rule(change: Callable[[Rule], Rule], rule: Rule) -> Rule:
-    """`change` of a rule and of the rules it chooses; each is changed once, so that it is traced once."""
-    once, choose = functools.cache(change), rule.choose
+    """`change` of a rule, of its `rows`, and of the rules it chooses; each once, so that it is traced once."""
+
+    @functools.cache
+    def changed(rule: Rule) -> Rule:
+        new = change(rule)
+        return new if rule.rows is None else dataclasses.replace(new, rows=change(rule.rows))
+
+    return _chosen(changed, rule)
+
+
+def by_rows(rule: Rule, **changes: Any) -> Rule:
+    """A rule that takes a sparse gradient by the rows that it has."""
+    return _chosen(functools.cache(lambda rule: dataclasses.replace(rule, rows=rule, **changes)), rule)
+
+
+def _chosen(change: Callable[[Rule], Rule], rule: Rule) -> Rule:
+    """`change` of a rule and of the rules it chooses."""
+    choose = rule.choose
     if choose is None:
-        return once(rule)
-    return dataclasses.replace(once(rule), choose=lambda path, w: once(choose(path, w)))
+        return change(rule)
+    return dataclasses.replace(change(rule), choose=lambda path, w: change(choose(path, w)))

@@ -149,11 +149,11 @@ class Line:
         With `shares`, arrays that are alike share a trace, which outside of any trace would be compiled anew.
         """
         self.check_state(state)
+        grads = trees.sound(self.owner, grads)
         xs, moving = trees.leaves(grads), self.moving(grads)
         if params is not None:
             trees.check_aligned(self.owner, grads, params)
-        writes = self.writer is not None
-        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares, writes)
+        flow = Flow(self.owner, grads, params, extra, xs, list, lambda: [None] * len(xs), shares, bool(self.writer))
         part = flow if moving is None else flow.part(moving)
         trees.check_trees(self.owner, part.grads, part.params)
         finish = flow.applied if apply else flow.updates

@@ -14,7 +14,7 @@ from jax import lax
 from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._frame.flow import Arrays, Flow
+from jaxopt_suite._frame.flow import Arrays, Flow, alike
 from jaxopt_suite._frame.leafwise import Moment, Rule, map_rule
 from jaxopt_suite._frame.split import Split
 from jaxopt_suite._recipe.check import Config, show
@@ -109,7 +109,7 @@ class Gate(Stage):
         table = SlotTable(flow.owner, trees.paths(flow.grads), self.layout, slots)
         table.check_like(flow.xs)
         go, passed, stays = self.update(flow.xs, table, flow.splits())
-        return _either(go, lambda: self._pass(flow, onward, *passed()), lambda: held(stays()))
+        return _either(go, lambda: self._pass(flow, onward, *passed()), lambda: held(stays()), flow.is_sparse)
 
     def _pass(self, flow: Flow, onward: Callable[[Arrays, Slots], Result], xs: Arrays, slots: Slots) -> Result:
         """Where there is no gradient now, what was kept from earlier goes on unless all of it is zero."""
@@ -118,7 +118,7 @@ class Gate(Stage):
             return onward(xs, slots)
         some = jnp.any(jnp.stack([jnp.any(xs[i] != 0) for i in late]))
         without = [None if i in late else x for i, x in enumerate(xs)]
-        return _either(some, lambda: onward(xs, slots), lambda: onward(without, slots))
+        return _either(some, lambda: onward(xs, slots), lambda: onward(without, slots), flow.is_sparse)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -182,11 +182,17 @@ class LeafStage(Stage):
 AnyStage = TreeStage | Gate | LeafStage
 
 
-def _either(go: jax.Array, one: Callable[[], Result], other: Callable[[], Result]) -> Result:
-    """One of two branches; outside of any trace `cond` would be compiled anew in each step."""
-    if isinstance(go, Tracer):
-        return lax.cond(go, one, other)
-    return one() if go else other()
+def _either(go: jax.Array, one: Callable[[], Result], other: Callable[[], Result], is_sparse: bool) -> Result:
+    """One of two branches; outside of any trace `cond` would be compiled anew in each step.
+
+    Of slices the first branch may make an array, where the second, in which nothing moves, leaves them slices.
+    """
+    if not isinstance(go, Tracer):
+        return one() if go else other()
+    if is_sparse:
+        made = jax.eval_shape(one)
+        return lax.cond(go, one, lambda: alike(other(), made))
+    return lax.cond(go, one, other)
 
 
 def _is_constant(value: object) -> bool:

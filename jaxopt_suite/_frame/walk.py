@@ -14,6 +14,7 @@ from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule
 from jaxopt_suite._frame.split import SplitError
 from jaxopt_suite._frame.stages import LeafStage
+from jaxopt_suite._slices import IndexedSlices, dense, values_of
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._codec import Dither, decode, encode, is_blocks
 from jaxopt_suite.state._layout import OptimizerState, Slots, SlotTable
@@ -25,7 +26,7 @@ class Walk:
 
     def __init__(self, flow: Flow, step: jax.Array, learning_rate: jax.Array):
         self.flow, self.step, self.learning_rate = flow, step, learning_rate
-        self.xs = [None if x is None else jnp.asarray(x) for x in flow.xs]
+        self.xs = [x if x is None or isinstance(x, IndexedSlices) else jnp.asarray(x) for x in flow.xs]
         self.ws = [None if w is None else jnp.asarray(w) for w in flow.weights()]
         self.splits = flow.splits()
         self.dtypes = [trees.compute_dtype(x, w) for x, w in zip(self.xs, self.ws, strict=True)]
@@ -72,7 +73,7 @@ class Walk:
         dtype = next(iter(table.shared.values())).dtype
         given = [(x, split) for x, split in zip(self.xs, self.splits, strict=True) if x is not None]
         t = dataclasses.replace(self._moment(dtype), splits=tuple(split for _, split in given))
-        new = rule.update_shared(table.shared, [x for x, _ in given], t)
+        new = rule.update_shared(table.shared, [values_of(x) for x, _ in given], t)
         table.shared = {name: value.astype(dtype) for name, value in new.items()}
 
     def _moment(self, dtype: jnp.dtype) -> Moment:
@@ -88,7 +89,8 @@ class Walk:
             if x is None or x.size == 0:
                 continue
             c, w = self.dtypes[i], self.ws[i]
-            chain = tuple(rule.of(names[i], x if w is None else w) if rule.choose else rule for rule in chains[c])
+            like: Any = jax.ShapeDtypeStruct(x.shape, x.dtype) if w is None else w
+            chain = tuple(rule.of(names[i], like) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
             mine = {n: jnp.asarray(parts[i], c) for n, parts in extra.items()}
             leaf = leaf_number(names[i], self.splits[i].part()) if draws else None
@@ -100,7 +102,7 @@ class Walk:
                 raise SplitError(f"at {path!r}: {error}") from None
             except (AttributeError, TypeError, ValueError):  # a state that does not fit often fails inside of a rule
                 for table, rule in zip(tables, chain, strict=True):
-                    table.check(i, jax.eval_shape(rule.init, x if w is None else w))
+                    table.check(i, jax.eval_shape(rule.init, like))
                 raise
             if moved.shape != x.shape:
                 raise ValueError(
@@ -130,16 +132,66 @@ class Walk:
         return self._traced[chain, dtype]
 
 
+Moved = jax.Array | IndexedSlices
+
+
 def _update_array(
-    chain: Sequence[Rule], dtype: jnp.dtype, x: jax.Array, rows: Sequence[Slots], w: jax.Array | None, t: Moment
-) -> tuple[jax.Array, list[Slots]]:
+    chain: Sequence[Rule], dtype: jnp.dtype, x: Moved, rows: Sequence[Slots], w: jax.Array | None, t: Moment
+) -> tuple[Moved, list[Slots]]:
     """One array through all rules, in the precision `dtype`; its slots keep the dtype they are stored in."""
+    if isinstance(x, IndexedSlices):
+        return _update_slices(chain, dtype, x, rows, w, t)
     x, w = x.astype(dtype), None if w is None else w.astype(dtype)
     after = []
     for rule, row in zip(chain, rows, strict=True):
         x, new = rule.update(x, _decoded(row, dtype), w, t)
         after.append(jax.tree.map(functools.partial(encode, dither=_dither(rule, t)), new, row))
     return x, after
+
+
+def _update_slices(
+    chain: Sequence[Rule], dtype: jnp.dtype, x: IndexedSlices, rows: Sequence[Slots], w: jax.Array | None, t: Moment
+) -> tuple[Moved, list[Slots]]:
+    """Slices of a table through all rules; from the first rule on that takes none, they are one array."""
+    moved, after = x.astype(dtype), []
+    for rule, row in zip(chain, rows, strict=True):
+        if not isinstance(moved, IndexedSlices) or (rule.rows is None and not rule.on_values):
+            moved, (row,) = _update_array((rule,), dtype, dense(moved), [row], w, t)
+        elif rule.on_values:
+            moved = moved.map(lambda values, rule=rule, row=row: rule.update(values, row, None, t)[0])
+        else:
+            moved, row = _update_rows(rule, dtype, moved.summed(), row, w, t)
+        after.append(row)
+    return moved, after
+
+
+def _update_rows(
+    rule: Rule, dtype: jnp.dtype, x: IndexedSlices, slots: Slots, w: jax.Array | None, t: Moment
+) -> tuple[Moved, Slots]:
+    """The rows of a table that slices have through one rule, and the other rows through its `absent`."""
+
+    def is_table(s: jax.Array) -> bool:
+        return s.ndim == x.ndim and s.shape[0] == x.shape[0]
+
+    def rows_of(tree: Any) -> Any:
+        return jax.tree.map(lambda s: x.rows_of(s) if is_table(s) else s, tree)
+
+    def put(tree: Any, rows: Any) -> Any:
+        return jax.tree.map(lambda s, new: x.put(s, new) if is_table(s) else new, tree, rows)
+
+    stores = functools.partial(encode, dither=_dither(rule, t))
+    by_rows = rule.absent is None and x.ndim > 1  # codes of a vector have blocks across its rows
+    stored = rows_of(slots) if by_rows else slots
+    present = _decoded(stored, dtype) if by_rows else rows_of(_decoded(slots, dtype))
+    w_present, t_present = rows_of(w), dataclasses.replace(t, extra=rows_of(t.extra))
+    moved, new = (rule.rows or rule).update(x.values, present, _decoded(w_present, dtype), t_present)
+    if by_rows:
+        return x.map(lambda _: moved), put(slots, jax.tree.map(stores, new, stored))
+    step, others = None, _decoded(slots, dtype)
+    if rule.absent is not None:
+        step, others = rule.absent(others, None if w is None else w.astype(dtype), t)
+    after = jax.tree.map(stores, put(others, new), slots)
+    return (x.map(lambda _: moved) if step is None else x.put(step, moved)), after
 
 
 def _decoded(row: Slots, dtype: jnp.dtype) -> Slots:

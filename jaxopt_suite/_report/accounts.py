@@ -40,6 +40,8 @@ class Parameter:
       group: the rules of `by_path` that it belongs to.
       rule, learning_rate, clip: what acts on it, in the order of the line.
       decay: by how much its weights decay, or why they do not.
+      sparse: what a sparse gradient touches: `"rows"` that it has, those and `"all rows' slots"`, or, where it is made
+        dense first, `"everything"`.
       slots: what is kept for it.
     """
 
@@ -53,6 +55,7 @@ class Parameter:
     learning_rate: list[str] = dataclasses.field(default_factory=list)
     decay: list[str] = dataclasses.field(default_factory=list)
     clip: list[str] = dataclasses.field(default_factory=list)
+    sparse: str = "everything"
     slots: list[Slot] = dataclasses.field(default_factory=list)
 
     @property
@@ -86,6 +89,7 @@ class Accounts:
     def __init__(self, rows: Mapping[str, Parameter]):
         self.rows, self.shared_bytes = rows, 0
         self._group: str | None = None
+        self._summed: set[str] = set()  # whose gradients are added up over steps, and are dense from there on
 
     def line(self, line: Line, params: Tree, group: str | None = None) -> None:
         """Enters what a line does to the parameters of a tree, which `by_path` picked by the pattern `group`."""
@@ -108,6 +112,7 @@ class Accounts:
         self.shared_bytes += jnp.dtype("int32").itemsize + (0 if line.learning_rate is None else dtype.itemsize)
         names = slot_names({key: stage.layout.fields for key, stage in line.keyed})
         for key, stage in line.front:
+            self._summed.update(paths if stage.place is Place.ACCUMULATE else ())
             self._slots(key, names, stage.layout, [stage.layout] * len(paths), paths, leaves, dtype)
         written = [] if line.writer is None else [(line.writer.key, line.writer.stage)]
         for key, stage in [*line.leafwise, *written]:
@@ -169,6 +174,14 @@ class Accounts:
                 row.rule.append(one.label or line.owner)
                 row.learning_rate += [] if line.learning_rate is None else [_rate(line)]
                 row.decay += _decay(stage, rule, one, path)
+                row.sparse = "everything" if path in self._summed else _touched(one)
+
+
+def _touched(rule: Rule) -> str:
+    """What a sparse gradient touches."""
+    if rule.rows is None:
+        return "everything"
+    return "rows" if rule.absent is None else "rows, all rows' slots"
 
 
 def _rate(line: Line) -> str:

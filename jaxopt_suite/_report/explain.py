@@ -20,7 +20,21 @@ from jaxopt_suite._table import WIDTH, as_html, as_text, in_units
 from jaxopt_suite._trees import Tree
 
 _MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one
-_HEADER = ("parameter", "n", "shape", "dtype", "sharding", "group", "rule", "rate", "decay", "clip", "slots", "state")
+_HEADER = (
+    "parameter",
+    "n",
+    "shape",
+    "dtype",
+    "sharding",
+    "group",
+    "rule",
+    "rate",
+    "decay",
+    "clip",
+    "sparse",
+    "slots",
+    "state",
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -107,6 +121,7 @@ def _cells(p: Parameter) -> tuple[str, ...]:
         ", ".join(re.sub(r"\b(\w+)\(.*?\)(?= / |$)", r"\1", rate) for rate in p.learning_rate),  # said in the head
         ", ".join(decay.replace("excluded by", "off by") for decay in p.decay),
         ", ".join(clip.removeprefix("clip_by_") for clip in p.clip),
+        p.sparse if len(p.shape) > 1 and p.sparse != "everything" else "",
         slots,
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -13,6 +12,7 @@ from jaxopt_suite._frame.flow import Arrays
 from jaxopt_suite._frame.split import varying
 from jaxopt_suite._frame.stages import Place, TreeStage
 from jaxopt_suite._recipe.words import Axis, AxisDtype
+from jaxopt_suite._slices import IndexedSlices, gathered, values_of
 
 OWNER = "aggregate_gradients"
 
@@ -31,6 +31,8 @@ def aggregate_gradients(
     has to be taken instead; so is `axis_dtype`, since they were sent already. `pmap` and `check_vma=False` carry no
     such types.
 
+    The slices of a table (`jos.sparse`) are gathered from all replicas, and not made dense.
+
     Raises:
       ValueError: for `"mean"` or `axis_dtype` of gradients that are summed already, and for an axis that is not mapped.
 
@@ -42,12 +44,15 @@ def aggregate_gradients(
     """
     names = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
 
-    def one(g: jax.Array, typed: list[str]) -> jax.Array:
-        summed = [name for name in typed if name not in varying(g)]
+    def one(g: Any, typed: list[str]) -> Any:
+        summed = [name for name in typed if name not in varying(values_of(g))]
         _check_unsummed(summed, axis_op, axis_dtype)
         others = tuple(name for name in names if name not in summed)
         if not others:
             return g
+        if isinstance(g, IndexedSlices):
+            sent = gathered(g if axis_dtype is None else g.astype(axis_dtype), others).astype(g.dtype)
+            return sent * (1 / lax.axis_size(others) if axis_op == "mean" else 1)
         total = lax.psum(g if axis_dtype is None else g.astype(axis_dtype), others).astype(g.dtype)
         return total / lax.axis_size(others) if axis_op == "mean" else total
 
@@ -58,7 +63,7 @@ def aggregate_gradients(
             raise ValueError(
                 f"{OWNER}: axis_name must be an axis of the pmap or shard_map around, got {axis_name!r}."
             ) from None
-        return [one(jnp.asarray(g), typed) for g in gradients]
+        return [one(g if isinstance(g, IndexedSlices) else jnp.asarray(g), typed) for g in gradients]
 
     return TreeStage(change=change)
 

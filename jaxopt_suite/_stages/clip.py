@@ -43,7 +43,7 @@ def clip_by_value(clipvalue: Positive) -> Rule:
     Array([ 0.5, -1. ], dtype=float32)
     """
     c = scalar(clipvalue)
-    return leafwise(None, None, lambda g, s, w, t: (jnp.clip(g, -c, c), s))
+    return leafwise(None, None, lambda g, s, w, t: (jnp.clip(g, -c, c), s), on_values=True)
 
 
 @transform(Place.CLIP)
@@ -61,7 +61,7 @@ def clip_by_norm(clipnorm: Positive) -> Rule:
     def update(g: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
         return g * (c / jnp.maximum(root(t.sum(g * g)), c)), s
 
-    return leafwise(None, None, update)
+    return leafwise(None, None, update, on_values=True)
 
 
 @transform(Place.CLIP)
@@ -97,6 +97,7 @@ def clip_by_global_norm(global_clipnorm: Positive) -> Rule:
         shared={"gradient_norm": 0.0},
         update_shared=update_shared,
         reads_all=True,
+        on_values=True,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise, map_rule
@@ -55,7 +56,11 @@ def decayed(
             step, s = rule.update(g, s, w - loss, t)
             return step - loss, s
 
-        return dataclasses.replace(rule, update=update, reads_weights=True, decay=weight_decay)
+        decays = dataclasses.replace(rule, update=update, reads_weights=True, decay=weight_decay)
+        if kind != "alone" or rule.rows is not None or not rule.elementwise:
+            return decays
+        # the decay of TF Addons touches the rows of a sparse gradient alone, whatever the rule behind it does
+        return dataclasses.replace(decays, rows=decays, absent=lambda s, w, t: rule.update(jnp.zeros_like(w), s, w, t))
 
     return except_for(map_rule(decay, rule), rule, exclude)
 

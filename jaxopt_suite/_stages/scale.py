@@ -13,6 +13,7 @@ from jaxopt_suite._frame.flow import Arrays
 from jaxopt_suite._frame.split import Split, total
 from jaxopt_suite._frame.stages import AnyStage, Gate, Place, TreeStage, Verdict
 from jaxopt_suite._recipe.words import Period, PositiveConstant, Scalar, Text
+from jaxopt_suite._slices import values_of
 from jaxopt_suite._trees import compute_dtype
 from jaxopt_suite.state._layout import SlotTable, state_class
 
@@ -71,7 +72,11 @@ def unscale_dynamically(initial_scale: PositiveConstant = 2.0**15, dynamic_growt
             return LossScaleState(jnp.maximum(scale * 0.5, 1.0), jnp.zeros_like(finite_steps))
 
         # `g - g` is 0 where `g` is finite, else NaN; XLA:CPU stores the mask of `isfinite`, and its max loses NaN
-        wrong = [(s, jnp.sum(g - g).astype(scale.dtype)) for s, g in zip(splits, xs, strict=True) if g is not None]
+        wrong = [
+            (s, jnp.sum(g - g).astype(scale.dtype))
+            for s, g in zip(splits, map(values_of, xs), strict=True)
+            if g is not None
+        ]
         return total(wrong, scale.dtype) == 0, passed, held
 
     def loss_scale(slots: LossScaleState | None) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxopt_suite._declare import Inner, transform, wrapper
-from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
+from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
 from jaxopt_suite._frame.stages import AnyStage, Place
 from jaxopt_suite._recipe.words import Count, Text
 from jaxopt_suite._trees import is_half
@@ -25,9 +25,9 @@ SENTENCES = {"seed": "of the rounding: two that differ round independently of ea
 
 def _writing(slots: type | None, for_dtype: Callable[[jnp.dtype], Rule]) -> Rule:
     """A rule that writes each 16-bit parameter by the rule of its dtype, and takes steps of others as they are."""
-    made = functools.cache(for_dtype)
+    made = functools.cache(lambda dtype: by_rows(for_dtype(dtype)))
     fields = getattr(slots, "_fields", ())
-    plain = leafwise(slots, lambda w: slots and slots(*[None] * len(fields)), lambda x, s, w, t: (x, s))
+    plain = by_rows(leafwise(slots, lambda w: slots and slots(*[None] * len(fields)), lambda x, s, w, t: (x, s)))
     first = made(jnp.dtype("bfloat16"))
     return dataclasses.replace(
         plain,
