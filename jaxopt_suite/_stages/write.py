@@ -171,7 +171,7 @@ def stochastic_rounding(optimizer: Inner, seed: Count = 0, name: Text | None = N
 
     The chance is a hash of `seed`, the parameter's path, the step and the entry's index in the whole array: the same
     on every replica, and however arrays are sharded by `jit`. (Inside `shard_map` each
-    part of a sharded array draws for itself.)
+    part of a sharded array draws for itself; of sparse gradients the index is that of the row among the slices.)
 
     Raises:
       ValueError, TypeError: from `init`, if no parameter has 16 bits, or one has fewer.
