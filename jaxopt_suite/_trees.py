@@ -93,7 +93,8 @@ def apart(tree: Tree, others: Iterable[object]) -> Tree:
 
 def dtype_of(x: Any) -> jnp.dtype:
     """That of an array, of what it would be, or of slices."""
-    return jnp.result_type(getattr(x, "dtype", x))
+    dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.result_type(dtype)  # that of a PRNG key stays
 
 
 def compute_dtype(*arrays: Any) -> jnp.dtype:

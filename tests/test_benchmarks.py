@@ -51,6 +51,7 @@ def test_rounds_take_every_contender_and_ratios_are_of_one_round():
     assert measure.against({"ours": [1, 2, 3], "theirs": [2, 4, 6]}) == {"theirs": [0.5, 0.5, 0.5]}
 
 
+@pytest.mark.slow
 def test_every_contender_takes_the_same_step(tiny):
     import contenders
     import trees
@@ -70,6 +71,7 @@ def test_every_contender_takes_the_same_step(tiny):
             assert np.abs(step - steps["ours"]).max() < (4 if another_rule else 0.01) * size, (name, library)
 
 
+@pytest.mark.slow
 def test_step_writes_its_tables_and_plot(tiny, tmp_path, monkeypatch):
     import step
 
@@ -85,6 +87,7 @@ def test_step_writes_its_tables_and_plot(tiny, tmp_path, monkeypatch):
     assert (tmp_path / "step.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_accumulate_writes_its_table(tiny, tmp_path, monkeypatch):
     import accumulate
 

@@ -21,6 +21,14 @@ OPTIMIZERS = [row for row in ROWS if "optimizer" not in row.make.__signature__.p
 WRITERS = (precision.master_weights, precision.stochastic_rounding, precision.kahan_summation)
 EIGHT = {"m": "blockwise8", "v": "blockwise8"}
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+some_rows = pytest.mark.parametrize(
+    "row",
+    [
+        row if row.name in {"sgd", "adam", "lamb", "muon", "lookahead"} else pytest.param(row, marks=pytest.mark.slow)
+        for row in ROWS
+    ],
+    ids=lambda row: row.name,
+)
 every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
 
 
@@ -47,7 +55,7 @@ def matrix(seed=0, shape=(64, 300), dtype=jnp.float32):
 # what is written
 
 
-@every_row
+@some_rows
 def test_a_master_copy_is_training_in_float32_rounded_once(row):
     params, grads = example(dtype=jnp.bfloat16)
     tx = row.build()
@@ -162,13 +170,13 @@ def test_writers_survive_what_jax_does_with_them(writer):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-@pytest.mark.parametrize("shape", [(3, 1000), (5, 64), (2, 257), (4096,), (0,), (1, 1)])
+@pytest.mark.parametrize("shape", [(3, 1000), (5, 64), (2, 257), (0,)])
 def test_codes_are_near_and_keep_what_they_are_given(shape, signed):
     x = matrix(2, shape) if signed else matrix(2, shape) ** 2
     blocks = -(-shape[-1] // 256)
     empty = Blocks(jnp.zeros(shape, jnp.int8 if signed else jnp.uint8), jnp.zeros((*shape[:-1], blocks), jnp.bfloat16))
-    coded = encode(x, empty, None)
-    level = decode(coded)
+    coded = quick(lambda x: encode(x, empty, None))(x)
+    level = quick(decode)(coded)
     top = np.asarray(jnp.repeat(coded.scale.astype(jnp.float32), 256, -1))[..., : shape[-1]]
     x, level = np.asarray(x), np.asarray(level)
     fine = np.abs(x) > top / 2 ** (5 if signed else 12)
@@ -176,13 +184,14 @@ def test_codes_are_near_and_keep_what_they_are_given(shape, signed):
     coarse = np.abs(x) > top / 2 ** (16 if signed else 27)
     assert (np.abs(level - x)[coarse] <= 0.125 * np.abs(x)[coarse]).all()
     assert signed or ((level > 0) == (x > 0)).all()
-    chex.assert_trees_all_equal(decode(encode(jnp.asarray(level), coded, None)), level)
+    chex.assert_trees_all_equal(quick(lambda x: decode(encode(x, coded, None)))(level), level)
 
 
 def test_what_is_not_finite_stays_not_finite():
     x = jnp.ones(600).at[3].set(jnp.nan).at[300].set(jnp.inf)
-    coded = encode(x, Blocks(jnp.zeros(600, jnp.int8), jnp.zeros(3, jnp.bfloat16)), None)
-    assert np.isfinite(np.asarray(decode(coded))).sum() == 600 - 512
+    empty = Blocks(jnp.zeros(600, jnp.int8), jnp.zeros(3, jnp.bfloat16))
+    level = quick(lambda x: decode(encode(x, empty, None)))(x)
+    assert np.isfinite(np.asarray(level)).sum() == 600 - 512
 
 
 @pytest.mark.parametrize("kind", ["blockwise8", "bfloat16"])
@@ -202,7 +211,7 @@ def test_a_slow_average_does_not_stall(kind):
     assert (v > 0).all()
 
 
-@every_row
+@some_rows
 def test_every_slot_can_be_stored_in_eight_bits(row):
     """Three steps stay near those of float32, and the state says what it holds."""
     params = {"kernel": matrix(0, (8, 96)), "bias": matrix(1, (5,))}
@@ -274,7 +283,7 @@ def test_no_gradient_makes_nan(row, dtype):
 
 def test_a_default_leaves_weights_alone():
     tx = precision.state_dtype(jos.lookahead(jos.adam(use_ema=True)), "blockwise8", min_size=1)
-    state = tx.init({"w": jnp.ones((4, 64))})
+    state = jax.eval_shape(tx.init, {"w": jnp.ones((4, 64))})
     dtypes = {p: x.dtype.name for p, x in zip(*_flat(state), strict=True)}
     assert dtypes["stages/rule/slots/m/w"] == "int8"
     assert dtypes["stages/rule/slots/v/w"] == "uint8"
@@ -291,7 +300,7 @@ def test_members_are_stored_too_and_small_and_excluded_arrays_are_not():
     params = {"a": jnp.ones((64, 64)), "b": jnp.ones((64, 64)), "c": jnp.ones((64, 64)), "d": jnp.ones(64)}
     groups = jos.by_path({"a": jos.adam(), "c": jos.frozen(), ".*": jos.sgd(momentum=0.9)})
     tx = precision.state_dtype(groups, "blockwise8", exclude="b")
-    dtypes = {p: x.dtype.name for p, x in zip(*_flat(tx.init(params)), strict=True)}
+    dtypes = {p: x.dtype.name for p, x in zip(*_flat(jax.eval_shape(tx.init, params)), strict=True)}
     assert dtypes["stages/members/a/stages/rule/slots/m/a"] == "int8"
     assert dtypes["stages/members/rest/stages/rule/slots/m/b"] == "float32"
     assert dtypes["stages/members/rest/stages/rule/slots/m/d"] == "float32"

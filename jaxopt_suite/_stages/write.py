@@ -27,12 +27,13 @@ def _writing(slots: type | None, for_dtype: Callable[[jnp.dtype], Rule]) -> Rule
     """A rule that writes each 16-bit parameter by the rule of its dtype, and takes steps of others as they are."""
     made = functools.cache(lambda dtype: by_rows(for_dtype(dtype)))
     fields = getattr(slots, "_fields", ())
-    plain = by_rows(leafwise(slots, lambda w: slots and slots(*[None] * len(fields)), lambda x, s, w, t: (x, s)))
+    plain = by_rows(
+        leafwise(slots, lambda w: slots and slots(*[jnp.zeros(())] * len(fields)), lambda x, s, w, t: (x, s))
+    )
     first = made(jnp.dtype("bfloat16"))
     return dataclasses.replace(
         plain,
         choose=lambda path, w: made(w.dtype) if is_half(w) else plain,
-        partial=fields,
         random=first.random,
         label=first.label,
     )

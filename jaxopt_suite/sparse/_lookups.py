@@ -4,14 +4,18 @@ The loss is traced once, without being run. Its program is then walked equation 
 the same rows as ever, and takes one input more, of the shape of the rows, whose gradient is that of the rows.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Jaxpr, JaxprEqn, Literal
+
+if TYPE_CHECKING:  # it takes longer to import than all of this library
+    from jax.extend.core import Jaxpr, JaxprEqn
 
 _LOOPS = ("scan", "while", "cond")
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}  # and where their programs are
@@ -95,7 +99,7 @@ class Walk:
         known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
         def read(v: Any) -> Any:
-            return v.val if isinstance(v, Literal) else known[v]
+            return v.val if hasattr(v, "val") else known[v]  # a literal
 
         for eqn in jaxpr.eqns:
             given = [read(v) for v in eqn.invars]

@@ -140,11 +140,8 @@ def first_slots(
         return None
     pairs = zip(trees.paths(params), trees.leaves(params), strict=True)
     rows = [None if w is None else _first_row(owner, path, layout_of(path, w), w) for path, w in pairs]
-    known: list[Mapping[str, Any]] = [row for row in rows if row is not None]
-    if not known:  # no parameters at all
-        known = [
-            {**dict.fromkeys(layout.partial), **layout.stored("", layout.row(jax.ShapeDtypeStruct((), jnp.float32)))}
-        ]
+    known = [row for row in rows if row is not None]
+    known = known or [layout.stored("", layout.row(jax.ShapeDtypeStruct((), jnp.float32)))]  # no parameters at all
     shared = {name: jnp.array(x, jnp.int32 if isinstance(x, int) else dtype) for name, x in layout.shared.items()}
     kept = [name for name in layout.fields if name not in shared and any(name in row for row in known)]
     columns = {name: [None if row is None else row.get(name, np.float32(0)) for row in rows] for name in kept}
