@@ -216,21 +216,30 @@ def _compiled(program: _Program, apply: bool) -> Callable[..., tuple[Tree, Tree]
     def step(
         arrays: list[jax.Array], grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]
     ) -> tuple[Tree, Tree]:
-        return _run(program.line(arrays), apply, grads, state, params, extra)
+        return _run(program.line, arrays, apply, grads, state, params, extra)
 
     return jax.jit(step, inline=True)
 
 
 def _run(
-    line: Line, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree], shares: bool = True
+    line_of: Callable[[list[jax.Array]], Line],
+    arrays: list[jax.Array],
+    apply: bool,
+    grads: Tree,
+    state: Tree,
+    params: Tree,
+    extra: dict[str, Tree],
+    shares: bool = True,
 ) -> tuple[Tree, Tree]:
-    def step(grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]) -> tuple[Tree, Tree]:
+    def step(grads: Tree, state: Tree, params: Tree, further: tuple[list[jax.Array], dict]) -> tuple[Tree, Tree]:
+        arrays, extra = further
+        line = line_of(arrays)
         try:
             return line.run(grads, state, params, apply, extra, shares)
         except SplitError as error:
             raise ValueError(f"{line.owner}: {error}") from None
 
-    return automatic(step, apply, grads, state, params, extra)
+    return automatic(step, apply, grads, state, params, (arrays, extra))
 
 
 def _dispatch(
@@ -243,7 +252,7 @@ def _dispatch(
     line, program = tx.line, cast(Any, tx.update).program
     extra = extra if line.extra_args else {}
     if not line.compiles or any(map(callable, jax.tree.leaves(extra))):
-        return _run(line, apply, grads, state, params, extra, shares=False)
+        return _run(program.line, program.arrays, apply, grads, state, params, extra, shares=False)
     try:
         return _compiled(program.shared(), apply)(program.arrays, grads, state, params, extra)
     except ValueError as error:

@@ -414,3 +414,98 @@ def test_a_mistake_gets_a_sentence(wrong, sentence):
     with pytest.raises((ValueError, TypeError)) as caught:
         wrong()
     assert sentence in str(caught.value)
+
+
+# what fresh eyes broke
+
+
+def test_small_float16_weights_are_written():
+    w, g = jnp.float16([3e-5, 1e-6, 5e-4]), jnp.float16([-1e-5, -1e-6, 0])
+    expected = (w.astype(jnp.float32) - g.astype(jnp.float32)).astype(jnp.float16)
+    for writer in (precision.master_weights, precision.kahan_summation):
+        tx = writer(jos.sgd(1.0))
+        chex.assert_trees_all_equal(jax.jit(tx.apply_gradients)(g, tx.init(w), w)[0], expected)
+
+
+def test_kahan_summation_of_what_overflowed_is_infinite():
+    tx, w = precision.kahan_summation(jos.sgd(1.0)), jnp.float16([65500])
+    state = tx.init(w)
+    for g in (-100.0, 200.0, 0.0):
+        w, state = tx.apply_gradients(jnp.array([g]), state, w)
+    assert np.isinf(np.asarray(w)).all()
+
+
+@every_writer
+def test_a_step_that_is_written_can_be_differentiated(writer):
+    tx, w = writer(jos.sgd(0.1)), jnp.ones(4, jnp.bfloat16)
+
+    def moved(rate):
+        state = jos.state.set_learning_rate(tx.init(w), rate)
+        return tx.apply_gradients(w, state, w)[0].astype(jnp.float32).sum()
+
+    assert jax.grad(moved)(0.1) == -4.0
+
+
+@every_writer
+def test_float64_gradients_are_written(writer):
+    with jax.enable_x64(True):
+        tx, w = writer(jos.sgd(0.1)), jnp.ones(4, jnp.bfloat16)
+        assert tx.apply_gradients(jnp.ones(4, jnp.float64), tx.init(w), w)[0].dtype == jnp.bfloat16
+
+
+def test_a_block_is_nan_as_a_whole():
+    tx, w = precision.state_dtype(jos.rmsprop(), "blockwise8", min_size=1), jnp.ones(4)
+    _, state = tx.update(jnp.array([1.0, jnp.nan, 2.0, 3.0]), tx.init(w), w)
+    assert np.isnan(np.asarray(jos.state.get_slot(state, "", "v"))).all()
+
+
+@pytest.mark.parametrize("shape", [(64, 2048), (1024, 512), (8, 256)])
+def test_codes_on_explicit_axes(shape):
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Explicit,))
+    w = jax.device_put(matrix(0, shape), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model")))
+    tx = precision.state_dtype(jos.adam(), "blockwise8", min_size=1)
+    jos.parallel.explain(tx, w, mesh)
+    state = jos.parallel.init(tx, w, mesh)
+    new, state = jax.jit(tx.apply_gradients)(w, state, w)
+    expected, alone = taken(tx, matrix(0, shape), matrix(0, shape), 1, jax.jit)
+    chex.assert_trees_all_equal(np.asarray(new), np.asarray(expected))
+    m = jax.jit(lambda s: jos.state.get_slot(s, "", "m"))(state)
+    chex.assert_trees_all_equal(np.asarray(m), np.asarray(jos.state.get_slot(alone, "", "m")))
+
+
+def test_an_array_on_explicit_axes_may_be_the_rate():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    w, rate = jax.device_put(jnp.ones((8, 8)), whole), jax.device_put(jnp.float32(0.5), whole)
+    tx = jos.sgd(rate)
+    chex.assert_trees_all_equal(np.asarray(tx.apply_gradients(w, tx.init(w), w)[0]), np.full((8, 8), 0.5))
+
+
+def test_a_state_that_is_stored_otherwise_is_refused():
+    def stored(kind="blockwise8", **changes):
+        return precision.state_dtype(jos.adam(), kind, **{"min_size": 1, **changes})
+
+    w = jnp.ones((4, 8))
+    state = stored(block=4).init(w)
+    for tx, sentence in (
+        (stored(block=8), "must be blockwise8 in blocks of 8"),
+        (stored(min_size=10**6), "is blockwise8, it must be float32"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            tx.update(w, state, w)
+    with pytest.raises(ValueError, match="is float32, it must be bfloat16"):
+        stored("bfloat16").update(w, jos.adam().init(w), w)
+
+
+def test_a_pattern_without_a_parameter_is_said_and_a_table_without_16_bits_refused():
+    with pytest.warns(UserWarning, match="exclude: 'embbed' matches no parameter; the nearest is 'embed'"):
+        precision.state_dtype(jos.adam(), "blockwise8", exclude="embbed").init({"embed": jnp.ones(3)})
+    with pytest.raises(ValueError, match="no parameter in 16 bits"):
+        precision.master_weights(jos.adam()).explain({"a": jnp.ones(3)})
+
+
+def test_a_parameter_that_was_none_is_named():
+    tx = jos.adam()
+    state = tx.init({"a": jnp.ones(2), "b": None})
+    with pytest.raises(ValueError, match="slot 'm' has no array at 'b'"):
+        tx.update({"a": jnp.ones(2), "b": jnp.ones(2)}, state, {"a": jnp.ones(2), "b": jnp.ones(2)})

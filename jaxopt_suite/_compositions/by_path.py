@@ -23,7 +23,7 @@ from jaxopt_suite._recipe.words import Scalar
 from jaxopt_suite._slices import on_values
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import group_keys
+from jaxopt_suite.state._names import group_keys
 
 Rules = Annotated[Mapping[str, Transformation], Word("rules", "a dict from regular expressions to optimizers")]
 

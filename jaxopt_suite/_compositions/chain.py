@@ -16,7 +16,7 @@ from jaxopt_suite._recipe.words import Scalar
 from jaxopt_suite._report.accounts import stage_calls
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import numbered
+from jaxopt_suite.state._names import numbered
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

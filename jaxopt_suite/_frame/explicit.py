@@ -9,10 +9,10 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, a
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
 
-Step = Callable[[Tree, Tree, Tree, dict[str, Tree]], tuple[Tree, Tree]]
+Step = Callable[[Tree, Tree, Tree, Any], tuple[Tree, Tree]]
 
 
-def automatic(step: Step, apply: bool, grads: Tree, state: Tree, params: Tree, extra: dict[str, Tree]) -> Any:
+def automatic(step: Step, apply: bool, grads: Tree, state: Tree, params: Tree, extra: Any) -> Any:
     """`step(grads, state, params, extra)`, whose inside the compiler places where the types of the mesh would refuse.
 
     Types refuse a product of matrices that are sharded, or a sum of arrays that are sharded otherwise (a slot that is

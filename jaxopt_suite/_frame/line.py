@@ -19,7 +19,8 @@ from jaxopt_suite._frame.walk import Walk, evaluated
 from jaxopt_suite._frame.writer import Writer
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import MEMBERS, OptimizerState, Slots, numbered
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, Slots
+from jaxopt_suite.state._names import numbered
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -290,9 +291,7 @@ class Line:
 
 def _among(params: Tree, moving: Sequence[bool] | None, mine: Tree) -> Tree:
     """The tree of all parameters, with `mine` in the place of those that move."""
-    if moving is None:
-        return mine
-    return trees.like(params, spread(trees.leaves(mine), moving, trees.leaves(params)))
+    return mine if moving is None else trees.like(params, spread(trees.leaves(mine), moving, trees.leaves(params)))
 
 
 def _with_slots(state: OptimizerState, slots: Mapping[str, Slots]) -> OptimizerState:

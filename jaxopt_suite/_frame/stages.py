@@ -150,9 +150,11 @@ class LeafStage(Stage):
 
     def unmatched(self, paths: Sequence[str]) -> list[str]:
         """A sentence for each regex that is found in none of the paths."""
-        found = []
-        for name in sorted(self.patterns):
-            for pattern in self.arguments[name] or ():
+        found, given = [], {name: self.arguments[name] or () for name in sorted(self.patterns)}
+        if self.storage is not None:
+            given["exclude"] = self.storage.exclude
+        for name, patterns in given.items():
+            for pattern in patterns:
                 if not any(re.search(pattern, path) for path in paths):
                     near = difflib.get_close_matches(pattern, paths, n=1, cutoff=0.0)
                     found.append(f"{name}: {show(pattern)} matches no parameter; the nearest is {near[0]!r}")

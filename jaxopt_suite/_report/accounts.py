@@ -19,7 +19,8 @@ from jaxopt_suite._recipe.recipe import has_recipe
 from jaxopt_suite._recipe.words import Number
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._codec import kind_of
-from jaxopt_suite.state._layout import Layout, described, slot_names
+from jaxopt_suite.state._layout import Layout, described
+from jaxopt_suite.state._names import slot_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,8 @@ class Accounts:
         for path, w in zip(paths, leaves, strict=True) if line.members is None else ():
             trees.check_leaf(line.owner, "parameter", path, w)
         dtype = trees.compute_dtype(*{w.dtype: w for w in leaves}.values())
+        if line.writer is not None:
+            line.writer.at_first(line.owner, mine)  # refuses what init refuses
         self.shared_bytes += jnp.dtype("int32").itemsize + (0 if line.learning_rate is None else dtype.itemsize)
         names = slot_names({key: stage.layout.fields for key, stage in line.keyed})
         for key, stage in line.front:

@@ -15,7 +15,7 @@ from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._recipe.words import Count, Patterns, PowerOfTwo, Text
 from jaxopt_suite._stages.write import PRECISION
 from jaxopt_suite.state._codec import Kind, Storage
-from jaxopt_suite.state._layout import slot_names
+from jaxopt_suite.state._names import slot_names
 
 SENTENCES = {
     "default": "storage of the slots that are not named and hold no weights.",

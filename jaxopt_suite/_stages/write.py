@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxopt_suite._declare import Inner, transform, wrapper
 from jaxopt_suite._frame.leafwise import Moment, Rule, by_rows, leafwise
@@ -17,7 +16,7 @@ from jaxopt_suite._frame.stages import AnyStage, Place
 from jaxopt_suite._recipe.words import Count, Text
 from jaxopt_suite._trees import is_half
 from jaxopt_suite.state._layout import state_class
-from jaxopt_suite.state._random import random_bits, rounded, stream_number
+from jaxopt_suite.state._random import nearest, random_bits, rounded, stream_number
 
 PRECISION = "jaxopt_suite.precision"
 SENTENCES = {"seed": "of the rounding: two that differ round independently of each other."}
@@ -37,12 +36,6 @@ def _writing(slots: type | None, for_dtype: Callable[[jnp.dtype], Rule]) -> Rule
         random=first.random,
         label=first.label,
     )
-
-
-def _nearest(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Rounded to 16 bits, in float32: a conversion there and back the compiler may take away."""
-    info = jnp.finfo(dtype)
-    return lax.reduce_precision(x, info.nexp, info.nmant)
 
 
 @state_class
@@ -71,7 +64,7 @@ def master_copy() -> Rule:
     def for_dtype(dtype: jnp.dtype) -> Rule:
         def update(x: jax.Array, s: MasterState, w: jax.Array, t: Moment) -> tuple[jax.Array, MasterState]:
             master = s.master + x
-            return _nearest(master, dtype), MasterState(master)
+            return nearest(master, dtype), MasterState(master)
 
         return leafwise(MasterState, lambda w: MasterState(w), update, exact=lambda s, w: s.master)
 
@@ -125,8 +118,8 @@ def compensate_rounding() -> Rule:
     def for_dtype(dtype: jnp.dtype) -> Rule:
         def update(x: jax.Array, s: KahanState, w: jax.Array, t: Moment) -> tuple[jax.Array, KahanState]:
             new = exact(s, w) + x
-            written = _nearest(new, dtype)
-            return written, KahanState(new - written)
+            written = nearest(new, dtype)
+            return written, KahanState(jnp.where(jnp.isfinite(written), new - written.astype(new.dtype), 0.0))
 
         return leafwise(KahanState, lambda w: KahanState(jnp.zeros_like(w, jnp.bfloat16)), update, exact=exact)
 

@@ -15,8 +15,8 @@ from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.groups import by_path
 from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
-from jaxopt_suite.state._layout import group_keys
 from jaxopt_suite.state._match import Rename, Rules
+from jaxopt_suite.state._names import group_keys
 from jaxopt_suite.state._variables import COUNT, HELD, Variable
 
 

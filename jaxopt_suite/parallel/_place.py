@@ -72,7 +72,11 @@ def _names(owner: str, mesh: AnyMesh, axis: str | Sequence[str] | None) -> tuple
     if not isinstance(mesh, (Mesh, AbstractMesh)):
         raise TypeError(f"{owner}: mesh must be a jax.sharding.Mesh, got {show(mesh)}.")
     names = (axis,) if isinstance(axis, str) else () if axis is None else axis
-    if not isinstance(names, (tuple, list)) or len({*names}) < len(names):
+    if (
+        not isinstance(names, (tuple, list))
+        or not all(isinstance(name, str) for name in names)
+        or len({*names}) < len(names)
+    ):
         raise TypeError(f"{owner}: axis must be the name of an axis of the mesh, or several, got {show(axis)}.")
     for name in names:
         if name not in mesh.shape:

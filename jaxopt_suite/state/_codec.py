@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 
 from jaxopt_suite.state._random import random_bits, rounded, stream_number
 
@@ -35,6 +36,14 @@ class Blocks(NamedTuple):
     @property
     def shape(self) -> tuple[int, ...]:
         return self.codes.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.codes.ndim
+
+    @property
+    def size(self) -> int:
+        return self.codes.size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +73,20 @@ class Storage:
         kind = self.kinds.get(field)
         small = kind != "float32" and (x.size < self.min_size or x.ndim == 0)
         return None if small or self.excludes(path) else kind
+
+    def check(self, owner: str, path: str, row: Mapping[str, Any]) -> None:
+        """Refuses slots of the parameter at `path` that are not stored so, which would stay as they are."""
+        for field in self.kinds.keys() & row.keys():
+            x, want = row[field], self.kind(field, path, row[field])
+            have = kind_of(x)
+            blocks = x.scale.shape[-1] if is_blocks(x) else 0
+            want = want or ("float32" if have == "blockwise8" else have)
+            if (have != want and have != "float64") or (blocks and blocks != -(-x.shape[-1] // self.block)):
+                must = f"{want} in blocks of {self.block}" if want == "blockwise8" else want
+                raise ValueError(
+                    f"{owner}: the state is stored otherwise: slot {field!r} at {path!r} is {have}, it must be {must}: "
+                    "jos.state.migrate stores it anew."
+                )
 
     def excludes(self, path: str) -> bool:
         """Whether the slots of the parameter at `path` stay as they are."""
@@ -144,20 +167,41 @@ def decode(stored: Any, dtype: jnp.dtype | None = None) -> Any:
     """The array that is stored, in `dtype`; without one, codes give float32."""
     if not isinstance(stored, Blocks):
         return stored if stored is None or dtype is None else stored.astype(dtype)
-    code = stored.codes.astype(jnp.int32)
-    level = _grid(stored.codes).level(jnp.abs(code)) * _spread(stored.scale.astype(jnp.float32), stored.codes.shape[-1])
-    value = jnp.where(code == 0, 0.0, jnp.where(code < 0, -level, level))
-    return value.astype(dtype or jnp.float32)
+    return _automatic(_decode, stored.codes, stored.scale, out=lambda spec: spec).astype(dtype or jnp.float32)
+
+
+def _decode(codes: jax.Array, scale: jax.Array) -> jax.Array:
+    code = codes.astype(jnp.int32)
+    level = _grid(codes).level(jnp.abs(code))
+    level = jnp.where(code == 0, 0.0, jnp.where(code < 0, -level, level))
+    return level * _spread(scale.astype(jnp.float32), codes.shape[-1])  # all of a block is NaN where its scale is
+
+
+def _automatic(function: Callable, *arrays: jax.Array, out: Callable[[PartitionSpec], Any]) -> Any:
+    """`function` of arrays, on explicit axes too, whose types know of no blocks; `out` says where the result lies."""
+    sharding = jax.typeof(arrays[0]).sharding
+    if AxisType.Explicit not in sharding.mesh.axis_types:
+        return function(*arrays)
+    where = jax.tree.map(functools.partial(NamedSharding, sharding.mesh), out(sharding.spec))
+    return auto_axes(function, out_sharding=where)(*arrays)
 
 
 def encode(x: Any, old: Any, dither: Dither | None) -> Any:
     """An array stored as the `old` one is; rounded up or down by chance, so that its mean stays, or to the nearest."""
     if isinstance(old, Blocks):
-        return _encode(x.astype(jnp.float32), old, _HALF if dither is None else dither(x.shape))
+        x = jnp.asarray(x, jnp.float32)
+        if dither is not None:
+            return _encode(x, old, dither(x.shape))
+        return Blocks(*_automatic(lambda x, *old: tuple(_encode(x, Blocks(*old), _HALF)), x, *old, out=_specs))
     if old is None or dither is None or old.dtype != jnp.bfloat16:
         return None if old is None else x.astype(old.dtype)
     bits = dither(x.shape).astype(jnp.uint32) << 16
     return rounded(x.astype(jnp.float32), old.dtype, bits).astype(old.dtype)
+
+
+def _specs(spec: PartitionSpec) -> tuple[PartitionSpec, PartitionSpec]:
+    """Codes lie as their array does, scales whole along the axis of the blocks."""
+    return spec, PartitionSpec(*spec[:-1], None) if len(spec) else spec
 
 
 def _encode(x: jax.Array, old: Blocks, dither: jax.Array | int) -> Blocks:

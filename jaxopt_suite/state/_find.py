@@ -10,7 +10,8 @@ import jax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.state._layout import MEMBERS, OptimizerState, group_key, opened, slot_names, values, with_values
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, opened, values, with_values
+from jaxopt_suite.state._names import group_key, slot_names
 
 
 class Found:

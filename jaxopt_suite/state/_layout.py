@@ -1,13 +1,10 @@
 """What a state is, and how a stage's slots lie in it: the one place that knows where an array is stored."""
 
-import itertools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
@@ -108,30 +105,6 @@ class Layout(NamedTuple):
         return {name: self.storage.first(name, path, x, signed[name]) for name, x in slots.items()}
 
 
-def numbered(names: Sequence[str]) -> list[str]:
-    """Names that are used again are numbered: `ema`, `ema_2`; none gets a name that stands before it."""
-    given: list[str] = []
-    for i, name in enumerate(names):
-        tries = (f"{name}_{n}" if n > 1 else name for n in itertools.count(names[: i + 1].count(name)))
-        given.append(next(new for new in tries if new not in given))
-    return given
-
-
-def slot_names(fields: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
-    """The name of each `(stage, field)`: the field's, numbered where two stages have one of that name."""
-    pairs = [(key, field) for key in sorted(fields) for field in fields[key]]
-    return dict(zip(pairs, numbered([field for _, field in pairs]), strict=True))
-
-
-def group_key(pattern: str) -> str:
-    """What a group is called in a state, from its regex: its letters and digits, `rest` where it has none."""
-    return re.sub(r"\W+", "_", pattern, flags=re.ASCII).strip("_")[:60] or "rest"
-
-
-def group_keys(patterns: Sequence[str]) -> list[str]:
-    return numbered([group_key(pattern) for pattern in patterns])
-
-
 def first_slots(
     owner: str, layout_of: Callable[[str, Any], Layout], layout: Layout, params: Tree, dtype: jnp.dtype
 ) -> Slots:
@@ -144,10 +117,14 @@ def first_slots(
     known = known or [layout.stored("", layout.row(jax.ShapeDtypeStruct((), jnp.float32)))]  # no parameters at all
     shared = {name: jnp.array(x, jnp.int32 if isinstance(x, int) else dtype) for name, x in layout.shared.items()}
     kept = [name for name in layout.fields if name not in shared and any(name in row for row in known)]
-    columns = {name: [None if row is None else row.get(name, np.float32(0)) for row in rows] for name in kept}
+    columns = {name: [None if row is None else row.get(name, _zero()) for row in rows] for name in kept}
     slots = layout.slots(**{**dict.fromkeys(layout.fields), **shared, **dict.fromkeys(kept, params)})
     scales = {scale_of(name): params for name in layout.coded}
     return with_stored(Coded(slots, scales) if scales else slots, columns)
+
+
+def _zero() -> jax.Array:
+    return jnp.zeros((), jnp.float32)
 
 
 def _first_row(owner: str, path: str, layout: Layout, w: Any) -> dict[str, Any]:
@@ -245,6 +222,14 @@ class SlotTable:
         if self.slots is None:
             return None
         row = {name: column[i] for name, column in self.columns.items()}
+        missing = next((name for name, x in row.items() if x is None), None)
+        if missing is not None:
+            raise ValueError(
+                f"{self.owner}: the state is not of these parameters: slot {missing!r} has no array at "
+                f"{self.paths[i]!r}, which was None when the state was made."
+            )
+        if self.layout.storage is not None:
+            self.layout.storage.check(self.owner, self.paths[i], row)
         return opened(self.slots)[0]._replace(**self.shared, **row)
 
     def write(self, i: int, row: Slots) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,21 +40,35 @@ def _hash(x: jax.Array) -> jax.Array:
     return x ^ (x >> 15)
 
 
-def rounded(x: jax.Array, dtype: jnp.dtype, bits: jax.Array) -> jax.Array:
-    """`x`, float32, as one of its two neighbours in a 16-bit dtype, with odds that leave its mean as it is.
+def nearest(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`x` as its nearest neighbour in a 16-bit dtype, in float32: a conversion there and back may be taken away."""
+    info, x = jnp.finfo(dtype), x.astype(jnp.float32)
+    near = lax.reduce_precision(x, info.nexp, info.nmant)
+    if info.nexp == 8:
+        return near
+    fine = float(info.smallest_subnormal)  # reduce_precision makes what is below the normal numbers zero
+    tiny = jnp.abs(x) < float(info.smallest_normal)
+    return jnp.where(tiny, x + lax.stop_gradient(jnp.round(x / fine) * fine - x), near)
 
-    It stays float32. What lies beyond the largest number of the dtype is rounded as usual, to infinity in the end.
+
+def rounded(x: jax.Array, dtype: jnp.dtype, bits: jax.Array) -> jax.Array:
+    """`x` as one of its two neighbours in a 16-bit dtype, in float32, with odds that leave its mean as it is.
+
+    What lies beyond the largest number of the dtype is rounded as usual, to infinity in the end. The derivative is 1.
     """
-    info = jnp.finfo(dtype)
+    info, x = jnp.finfo(dtype), x.astype(jnp.float32)
+    near = _rounded(lax.stop_gradient(x), info, bits)
+    inside = jnp.abs(x) <= float(info.max)
+    return jnp.where(inside, x + lax.stop_gradient(near - x), lax.reduce_precision(x, info.nexp, info.nmant))
+
+
+def _rounded(x: jax.Array, info: Any, bits: jax.Array) -> jax.Array:
     dropped = 23 - info.nmant
-    cut = lax.bitcast_convert_type(x, jnp.int32) + lax.shift_right_logical(bits, jnp.uint32(32 - dropped)).astype(
-        jnp.int32
-    )
-    near = lax.bitcast_convert_type(cut & jnp.int32(-1 << dropped), jnp.float32)
-    if info.nexp < 8:  # below its smallest normal number the dtype has a fixed grid
-        fine = info.smallest_subnormal.astype(jnp.float32)
-        dither = lax.shift_right_logical(bits, jnp.uint32(8)).astype(jnp.float32) * jnp.float32(2**-24)
-        tiny = jnp.abs(x) < info.smallest_normal.astype(jnp.float32)
-        near = jnp.where(tiny, jnp.floor(x / fine + dither) * fine, near)
-    usual = lax.reduce_precision(x, info.nexp, info.nmant)
-    return jnp.where(jnp.abs(x) <= info.max.astype(jnp.float32), near, usual)
+    dither = lax.shift_right_logical(bits, jnp.uint32(32 - dropped)).astype(jnp.int32)
+    cut = (lax.bitcast_convert_type(x, jnp.int32) + dither) & jnp.int32(-1 << dropped)
+    near = lax.bitcast_convert_type(cut, jnp.float32)
+    if info.nexp == 8:
+        return near
+    fine = float(info.smallest_subnormal)  # below its smallest normal number the dtype has a fixed grid
+    dither = lax.shift_right_logical(bits, jnp.uint32(8)).astype(jnp.float32) * (2.0**-24)
+    return jnp.where(jnp.abs(x) < float(info.smallest_normal), jnp.floor(x / fine + dither) * fine, near)

@@ -13,7 +13,8 @@ import jax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._codec import joined as coded
-from jaxopt_suite.state._layout import MEMBERS, OptimizerState, opened, scale_of, slot_names, stored, with_stored
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState, opened, scale_of, stored, with_stored
+from jaxopt_suite.state._names import slot_names
 
 COUNT, HELD, RECORD = "count", "learning_rate", "last_learning_rate"
 
