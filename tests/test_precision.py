@@ -509,3 +509,9 @@ def test_a_parameter_that_was_none_is_named():
     state = tx.init({"a": jnp.ones(2), "b": None})
     with pytest.raises(ValueError, match="slot 'm' has no array at 'b'"):
         tx.update({"a": jnp.ones(2), "b": jnp.ones(2)}, state, {"a": jnp.ones(2), "b": jnp.ones(2)})
+
+
+def test_init_of_codes_is_compiled_without_folding_them():
+    tx = precision.state_dtype(jos.adam(), **EIGHT)
+    text = jax.jit(tx.init).lower(jax.ShapeDtypeStruct((512, 512), jnp.float32)).as_text()
+    assert text.count("optimization_barrier") == 2
