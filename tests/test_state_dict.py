@@ -223,3 +223,18 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
     refuse(
         TypeError, "save_dict: expected the dict that to_dict made", jos.state.save_dict, tmp_path / "a.h5", {"x": 1}
     )
+
+
+@pytest.mark.parametrize("within", [None, ""])
+def test_weights_leave_nothing_of_optax_out(within, tmp_path):
+    adam = jos.from_optax("adam", learning_rate=0.1)
+    for tx in (adam, jos.chain(adam, jos.sgd(0.1)), jos.loss_scale(adam), jos.by_path({"w": adam, "": jos.sgd(0.1)})):
+        state = tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
+        sentence = "this state keeps Optax's state too, which would be lost: use jos.state.to_dict."
+        for write in (jos.state.get_weights, jos.state.variables):
+            refuse(ValueError, f"{write.__name__}: {sentence}", write, state, within=within)
+        refuse(ValueError, sentence, jos.state.save_weights, state, tmp_path / "w.h5", within=within)
+        refuse(ValueError, sentence, jos.state.save_own_variables, state, {}, within=within)
+    beside = jos.chain(adam, jos.adam(0.1)).init({"w": jnp.ones(2)})
+    assert list(jos.state.variables(beside, within="adam_2")) == ["count", "learning_rate", "m/w", "v/w"]
+    assert len(jos.state.variables(jos.from_optax("scale", step_size=1.0).init({"w": jnp.ones(2)}))) == 1

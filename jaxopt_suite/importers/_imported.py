@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._recipe.check import show
+from jaxopt_suite._recipe.config import named
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import STATE_CLASSES
@@ -47,6 +49,15 @@ def imported(
     fresh = tx.init(params)
     state, report = moved(owner, variables, fresh, tx, params, rename, strict)
     return Imported(tx, state, report)
+
+
+def ours_of(owner: str, optimizer: Any) -> Any:
+    """One of our optimizers: itself, or by its name."""
+    if isinstance(optimizer, str):
+        return named(owner, optimizer)
+    if not hasattr(optimizer, "recipe"):
+        raise TypeError(f"{owner}: optimizer must be one of ours, or its name, got {show(optimizer)}.")
+    return optimizer
 
 
 def _transformed(owner: str, v: Variable, rename: Rename, transform: Transform, paths: set[str]) -> Variable:

@@ -2,19 +2,21 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, slot
 from jaxopt_suite.state._match import Rules
-from jaxopt_suite.state._variables import COUNT, HELD, Variable, listed, ours
+from jaxopt_suite.state._variables import COUNT, HELD, Variable, joined, listed, ours
 
 # our slots by Optax's, for each class of ours that a class of Optax's may become
 _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -27,6 +29,7 @@ _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "TraceState": {"TraceState": {"trace": "trace"}, "RMSpropState": {"trace": "m"}},
     "ScaleByScheduleState": {},
 }
+_OURS = {"b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "decay": "rho"}  # our settings by Optax's
 
 
 def optax(
@@ -53,7 +56,8 @@ def optax(
       strict: refuse what would be lost.
 
     Raises:
-      ValueError: naming a state that nothing here knows, or what does not fit.
+      TypeError, ValueError: naming a state that nothing here knows, what does not fit, a slot or a count that one
+        group has twice; with `strict`, a setting of `inject_hyperparams` that `optimizer` has not.
 
     >>> import jax.numpy as jnp, optax, jaxopt_suite as jos
     >>> params = {"w": jnp.ones(2)}
@@ -64,46 +68,71 @@ def optax(
     >>> print(run.report.kept, float(jos.state.get_slot(run.state, "w", "trace")[0]))
     ('trace/w',) 0.5
     """
-    kinds = {v.stage.kind for v in listed(jax.eval_shape(optimizer.init, params), ours) if v.stage is not None}
-    prefix = _foreign_place(optimizer, params)
-    read = _Reader(kinds, prefix)
-    variables = list({v.name: v for v in read(source)}.values())
-    return imported("optax", variables, optimizer, params, rename, transform, strict)
+    optimizer = ours_of("optax", optimizer)
+    new = [*listed(jax.eval_shape(optimizer.init, params), ours)]
+    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_place(new))
+    variables = read(source)
+    others = [*_other_settings(read.settings, optimizer)]
+    if strict and others:
+        raise ValueError(f"optax: {'; '.join(others)}: give optimizer the settings of the run, or strict=False.")
+    _refuse_guesses(variables, new)
+    run = imported("optax", variables, optimizer, params, rename, transform, strict)
+    return run._replace(report=dataclasses.replace(run.report, notes=(*run.report.notes, *others)))
 
 
-def _foreign_place(optimizer: Transformation, params: Tree) -> str | None:
-    """Where a state of Optax's stands in that of `optimizer`."""
-    fresh = listed(jax.eval_shape(optimizer.init, params), ours)
-    places = {re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in fresh if v.is_foreign}
+def _foreign_place(new: Sequence[Variable]) -> str | None:
+    """Where a state of Optax's stands in ours."""
+    places = {re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in new if v.is_foreign}
     if len(places) > 1:
         raise ValueError(
-            f"optax: optimizer holds several states of Optax, at {sorted(places)}: import them one by one."
+            f"optax: optimizer holds several states of Optax, at {sorted(places)}: import them one by one, or let "
+            "one from_optax('chain', ...) keep them all."
         )
     return next(iter(places), None)
 
 
 class _Reader:
-    """Reads a state of Optax's, as it is for the place `prefix`, or into slots of the classes `kinds`."""
+    """Reads a state of Optax's, as it is for the place `prefix`, or into slots of the classes `kinds`.
+
+    What is masked, or one of several partitions, is a place of its own: it counts by itself.
+
+    Attributes:
+      settings: the hyperparameters that `inject_hyperparams` holds, but for rates that our states hold.
+    """
 
     def __init__(self, kinds: set[str], prefix: str | None):
-        self.kinds, self.prefix = kinds, prefix
+        self.kinds, self.prefix, self.settings = kinds, prefix, []
 
-    def __call__(self, node: Any) -> Iterator[Variable]:
+    def __call__(self, node: Any, place: str = "") -> list[Variable]:
+        """The variables of a place and of those in it, each of which has the count and the rate around it."""
+        known: dict[Any, Variable] = {}
+        for v in self._read(node, place):
+            key = (v.place, v.slot, v.path, v.stage)
+            if key in known and (v.is_slot or not _equal(known[key].value, v.value)):
+                raise ValueError(_twice(v, known[key]))
+            known[key] = v
+        variables = [*known.values()]
+        return variables + [*_inherited(variables)]
+
+    def _read(self, node: Any, place: str) -> Iterator[Variable]:
         name = type(node).__name__
-        special: dict[str, Callable[[Any], Iterator[Variable]]] = {
+        special: dict[str, Callable[[Any, str], Iterator[Variable]]] = {
             "MultiStepsState": self._multi_steps,
             "InjectStatefulHyperparamsState": self._injected,
             "InjectHyperparamsState": self._injected,
         }
         if name in special:
-            yield from special[name](node)
+            yield from special[name](node, place)
         elif self.prefix is not None:
             yield from self._as_it_is(node)
-        elif name in ("MaskedState", "PartitionState") or type(node) in (tuple, list, dict):
-            for inner in node.values() if isinstance(node, dict) else node:
-                yield from self(inner)
+        elif name == "MaskedState":
+            yield from self._read(node.inner_state, place)
+        elif name == "PartitionState":
+            yield from self._each(node.inner_states, place)
+        elif type(node) in (tuple, list, dict):
+            yield from self._each(node if isinstance(node, dict) else dict(enumerate(node)), place)
         elif name in _SLOTS:
-            yield from self._slots(node, _SLOTS[name])
+            yield from self._slots(node, place, _SLOTS[name])
         elif jax.tree.leaves(node):
             near = nearest(name, _SLOTS)
             raise ValueError(
@@ -111,37 +140,108 @@ class _Reader:
                 "on with any of Optax's transformations."
             )
 
+    def _each(self, nodes: Mapping[Any, Any], place: str) -> Iterator[Variable]:
+        for key, inner in nodes.items():
+            yield from self._read(inner, joined(place, str(key)) if type(inner).__name__ == "MaskedState" else place)
+
     def _as_it_is(self, node: Any) -> Iterator[Variable]:
         counts = [x for path, x in zip(trees.paths(node), trees.leaves(node), strict=True) if _is_count(path)]
         yield from (Variable(count, "", COUNT) for count in counts[:1])
         for v in listed(node, ours):
             yield dataclasses.replace(v, path=f"{self.prefix}/{v.path}" if v.path else str(self.prefix))
 
-    def _slots(self, node: Any, becomes: Mapping[str, Mapping[str, str]]) -> Iterator[Variable]:
+    def _slots(self, node: Any, place: str, becomes: Mapping[str, Mapping[str, str]]) -> Iterator[Variable]:
         if "count" in node._fields:
-            yield Variable(node.count, "", COUNT)
+            yield Variable(node.count, place, COUNT)
         kind = next((kind for kind in becomes if kind in self.kinds), next(iter(becomes), None))
         for field, ours_ in becomes.get(kind, {}).items() if kind else ():
             tree = getattr(node, field)
             for path, x in zip(trees.paths(tree), trees.leaves(tree), strict=True):
                 if x is not None:  # Optax's momentum of RMSprop is of the updates, which go downhill
-                    yield slot(-x if (kind, ours_) == ("RMSpropState", "m") else x, "", str(kind), ours_, path)
+                    yield slot(-x if (kind, ours_) == ("RMSpropState", "m") else x, place, str(kind), ours_, path)
 
-    def _multi_steps(self, node: Any) -> Iterator[Variable]:
+    def _multi_steps(self, node: Any, place: str) -> Iterator[Variable]:
         """Optax keeps the mean of the gradients so far, here it is their sum."""
-        yield slot(node.mini_step, "", "AccumulatorState", "micro_step", key="accumulate")
+        yield slot(node.mini_step, place, "AccumulatorState", "micro_step", key="accumulate")
         for path, x in zip(trees.paths(node.acc_grads), trees.leaves(node.acc_grads), strict=True):
             total = x * jnp.asarray(node.mini_step, x.dtype)
-            yield slot(total, "", "AccumulatorState", "accumulator", path, key="accumulate")
-        yield from self(node.inner_opt_state)
-        yield Variable(node.gradient_step, "", COUNT)
+            yield slot(total, place, "AccumulatorState", "accumulator", path, key="accumulate")
+        yield from self._read(node.inner_opt_state, place)
+        yield Variable(node.gradient_step, place, COUNT)
 
-    def _injected(self, node: Any) -> Iterator[Variable]:
-        yield from self(node.inner_state)
-        yield Variable(node.count, "", COUNT)
-        if "learning_rate" in node.hyperparams:
-            yield Variable(node.hyperparams["learning_rate"], "", HELD)
+    def _injected(self, node: Any, place: str) -> Iterator[Variable]:
+        yield from self._read(node.inner_state, place)
+        yield Variable(node.count, place, COUNT)
+        held = {**node.hyperparams}
+        if self.prefix is None and "learning_rate" in held:
+            yield Variable(held.pop("learning_rate"), place, HELD)
+        self.settings += held.items()
 
 
 def _is_count(path: str) -> bool:
     return path.rpartition("/")[2] == "count"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.array_equal(a, b))
+
+
+def _twice(v: Variable, other: Variable) -> str:
+    """Why what a place holds twice is refused."""
+    where = f" of {v.place!r}" if v.place else ""
+    if v.is_slot:
+        return f"optax: the state{where} holds two slots {v.name!r}: import the states of a chain one by one."
+    what = "counts" if v.is_count else "rates"
+    came = sorted([np.asarray(other.value).item(), np.asarray(v.value).item()])
+    return f"optax: the state{where} holds two {what}, {came}; here its parts go together."
+
+
+def _inherited(variables: Sequence[Variable]) -> Iterator[Variable]:
+    """The counts and rates of places that have none of their own: those around them."""
+    known = {(v.place, v.slot): v for v in variables if not v.is_slot}
+    for place in dict.fromkeys(v.place for v in variables if v.is_slot and v.place):
+        around = ["/".join(place.split("/")[:k]) for k in range(place.count("/"), -1, -1)]
+        for name in (COUNT, HELD):
+            found = [known[outer, name] for outer in around if (outer, name) in known]
+            if (place, name) not in known and found:
+                yield dataclasses.replace(found[0], place=place)
+
+
+def _settings(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of an optimizer and of all that it is made of, by name."""
+    recipe = getattr(optimizer, "recipe", None)
+    arguments = getattr(recipe, "arguments", {}) if recipe is not None else optimizer
+    inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
+    for name, value in inner:
+        if hasattr(value, "recipe") or isinstance(value, (Mapping, tuple, list)):
+            yield from _settings(value)
+        yield str(name), value
+
+
+def _other_settings(held: Sequence[tuple[str, Any]], optimizer: Any) -> Iterator[str]:
+    """Sentences about hyperparameters that the state held and the optimizer has not."""
+    known = [*_settings(optimizer)]
+    for name, value in held:
+        if isinstance(value, Tracer) or np.ndim(value):
+            continue
+        value = np.float32(value)
+        here = [x for other, x in known if other in (name, _OURS.get(name))]
+        numbers = [np.float32(x or 0) for x in here if isinstance(x, (int, float)) or x is None or np.ndim(x) == 0]
+        if not any(np.isclose(value, x, rtol=1e-6, atol=0) for x in numbers or [np.float32(0)]):
+            came = f"here it is {', '.join(map(show, here))}" if here else "here there is none"
+            yield f"inject_hyperparams held {name}={value:g}, {came}"
+
+
+def _refuse_guesses(variables: Sequence[Variable], new: Sequence[Variable]) -> None:
+    """Optax does not say whose the rate or the count of a group without slots is."""
+    places = {v.place for v in variables}
+    slotted = {v.place for v in new if v.is_slot and v.path}
+    lone = [v.place for v in new if (v.is_rate or v.is_count) and v.place and v.place not in slotted | places]
+    for name in (HELD, COUNT):
+        values = {np.asarray(v.value).item() for v in variables if v.slot == name and not isinstance(v.value, Tracer)}
+        mine = [v.place for v in new if v.slot == name and v.place in lone]
+        if len(values) > 1 and mine:
+            raise ValueError(
+                f"optax: the state holds {sorted(values)} as {name}, and does not say which is that of {mine[0]!r}, "
+                f"which keeps no slots: call it as it is called there, one of {sorted(places - {''})}."
+            )
