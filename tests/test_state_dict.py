@@ -238,3 +238,20 @@ def test_weights_leave_nothing_of_optax_out(within, tmp_path):
     beside = jos.chain(adam, jos.adam(0.1)).init({"w": jnp.ones(2)})
     assert list(jos.state.variables(beside, within="adam_2")) == ["count", "learning_rate", "m/w", "v/w"]
     assert len(jos.state.variables(jos.from_optax("scale", step_size=1.0).init({"w": jnp.ones(2)}))) == 1
+
+
+def test_the_weights_of_what_keeps_nothing(tmp_path):
+    state = jos.frozen().init(TREE)
+    jos.state.save_weights(state, tmp_path / "w.h5")
+    assert jos.state.load_weights(state, tmp_path / "w.h5") == state
+
+
+def test_about_says_of_which_field_a_slot_is():
+    tx = jos.adam(0.1)
+    flat = jos.state.to_dict(tx.init(TREE), tx, TREE)
+    said = json.loads(flat["about"].tobytes())
+    said["variables"]["m/head"]["field"] = "v"
+    wrong = {**flat, "about": np.frombuffer(json.dumps(said).encode(), np.uint8)}
+    refuse(
+        ValueError, "from_dict: 'm/head' is 'm/head' as 'v' by what 'about' says", jos.state.from_dict, wrong, tx, TREE
+    )

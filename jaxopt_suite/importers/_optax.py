@@ -1,7 +1,11 @@
 """The states of Optax's transformations."""
 
 import dataclasses
+import importlib
+import inspect
+import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +39,7 @@ _OURS = {"b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "decay": "rho"}  # ou
 def optax(
     source: Tree,
     params: Tree,
-    optimizer: Transformation,
+    optimizer: Transformation | str,
     rename: Rules = None,
     transform: Transform = None,
     strict: bool = True,
@@ -44,13 +48,13 @@ def optax(
 
     With `from_optax` in it, `optimizer` goes on with Optax's own numbers, and takes any state that its transformation
     makes. One of ours takes the states of `adam`, `adamw`, `sgd`, `lamb`, `lion` and `rmsprop`, in chains and masked:
-    `adam`, `adamw` and `sgd` are those of the dialect `torch`. Around either, `MultiSteps` becomes
-    `gradient_accumulation_steps`, and the rate of `inject_hyperparams` the rate that the state holds.
+    `adam`, `adamw` and `sgd` are those of the dialect `torch`, `lamb` that of `legacy`. Around either, `MultiSteps`
+    becomes `gradient_accumulation_steps`, and the rate of `inject_hyperparams` the rate that the state holds.
 
     Arguments:
       source: the state.
       params: the parameters here.
-      optimizer: ours: Optax's states do not say their settings.
+      optimizer: one of ours, or its name: Optax's states do not say their settings.
       rename: regexes and replacements, or a function, from a path there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
@@ -68,31 +72,28 @@ def optax(
     >>> print(run.report.kept, float(jos.state.get_slot(run.state, "w", "trace")[0]))
     ('trace/w',) 0.5
     """
-    optimizer = ours_of("optax", optimizer)
-    new = [*listed(jax.eval_shape(optimizer.init, params), ours)]
-    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_place(new))
+    tx = ours_of("optax", optimizer)
+    new = [*listed(jax.eval_shape(tx.init, params), ours)]
+    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_places(tx, new))
     variables = read(source)
-    others = [*_other_settings(read.settings, optimizer)]
+    others = [*dict.fromkeys(_other_settings(read.settings, tx))]
     if strict and others:
-        raise ValueError(f"optax: {'; '.join(others)}: give optimizer the settings of the run, or strict=False.")
+        said = "; ".join(others)
+        raise ValueError(f"optax: in inject_hyperparams {said}: give optimizer the run's settings, or strict=False.")
     _refuse_guesses(variables, new)
-    run = imported("optax", variables, optimizer, params, rename, transform, strict)
+    run = imported("optax", variables, tx, params, rename, transform, strict)
     return run._replace(report=dataclasses.replace(run.report, notes=(*run.report.notes, *others)))
 
 
-def _foreign_place(new: Sequence[Variable]) -> str | None:
-    """Where a state of Optax's stands in ours."""
-    places = {re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in new if v.is_foreign}
-    if len(places) > 1:
-        raise ValueError(
-            f"optax: optimizer holds several states of Optax, at {sorted(places)}: import them one by one, or let "
-            "one from_optax('chain', ...) keep them all."
-        )
-    return next(iter(places), None)
+def _foreign_places(optimizer: Any, new: Sequence[Variable]) -> dict[str, int]:
+    """How many arrays of Optax's stand in each place of a state of ours; of a chain, in its order."""
+    counts = Counter(re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in new if v.is_foreign)
+    keys = [f"{key}/optax" for key in getattr(optimizer.update.line.members, "keys", ())]
+    return {key: counts[key] for key in keys} if counts and {*counts} <= {*keys} else {**counts}
 
 
 class _Reader:
-    """Reads a state of Optax's, as it is for the place `prefix`, or into slots of the classes `kinds`.
+    """Reads a state of Optax's, as it is for the `places` of Optax's, or into slots of the classes `kinds`.
 
     What is masked, or one of several partitions, is a place of its own: it counts by itself.
 
@@ -100,8 +101,9 @@ class _Reader:
       settings: the hyperparameters that `inject_hyperparams` holds, but for rates that our states hold.
     """
 
-    def __init__(self, kinds: set[str], prefix: str | None):
-        self.kinds, self.prefix, self.settings = kinds, prefix, []
+    def __init__(self, kinds: set[str], places: Mapping[str, int]):
+        self.kinds, self.places = kinds, places
+        self.settings: list[tuple[str, Any]] = []
 
     def __call__(self, node: Any, place: str = "") -> list[Variable]:
         """The variables of a place and of those in it, each of which has the count and the rate around it."""
@@ -112,7 +114,7 @@ class _Reader:
                 raise ValueError(_twice(v, known[key]))
             known[key] = v
         variables = [*known.values()]
-        return variables + [*_inherited(variables)]
+        return [*variables, *_inherited(variables)]
 
     def _read(self, node: Any, place: str) -> Iterator[Variable]:
         name = type(node).__name__
@@ -123,7 +125,7 @@ class _Reader:
         }
         if name in special:
             yield from special[name](node, place)
-        elif self.prefix is not None:
+        elif self.places:
             yield from self._as_it_is(node)
         elif name == "MaskedState":
             yield from self._read(node.inner_state, place)
@@ -145,10 +147,21 @@ class _Reader:
             yield from self._read(inner, joined(place, str(key)) if type(inner).__name__ == "MaskedState" else place)
 
     def _as_it_is(self, node: Any) -> Iterator[Variable]:
+        """The state of one transformation, or of a chain of as many as ours has."""
+        arrays = [len(jax.tree.leaves(part)) for part in node] if type(node) is tuple else []
+        holding = [place for place in self.places if self.places[place]]
         counts = [x for path, x in zip(trees.paths(node), trees.leaves(node), strict=True) if _is_count(path)]
         yield from (Variable(count, "", COUNT) for count in counts[:1])
-        for v in listed(node, ours):
-            yield dataclasses.replace(v, path=f"{self.prefix}/{v.path}" if v.path else str(self.prefix))
+        if arrays == [*self.places.values()]:
+            for place, part in zip(self.places, node, strict=True):
+                yield from _foreign(part, place)
+        elif len(holding) > 1:
+            raise ValueError(
+                f"optax: optimizer holds several states of Optax, at {holding}, of which source is not the chain: "
+                "import them one by one."
+            )
+        else:
+            yield from _foreign(node, holding[0])
 
     def _slots(self, node: Any, place: str, becomes: Mapping[str, Mapping[str, str]]) -> Iterator[Variable]:
         if "count" in node._fields:
@@ -160,22 +173,35 @@ class _Reader:
                 if x is not None:  # Optax's momentum of RMSprop is of the updates, which go downhill
                     yield slot(-x if (kind, ours_) == ("RMSpropState", "m") else x, place, str(kind), ours_, path)
 
+    def _inside(self, node: Any, place: str) -> Iterator[Variable]:
+        """What is in a state that counts; what Optax counts in its own is its own affair."""
+        return (v for v in self._read(node, place) if not (self.places and v.is_count and v.place == place))
+
     def _multi_steps(self, node: Any, place: str) -> Iterator[Variable]:
         """Optax keeps the mean of the gradients so far, here it is their sum."""
         yield slot(node.mini_step, place, "AccumulatorState", "micro_step", key="accumulate")
         for path, x in zip(trees.paths(node.acc_grads), trees.leaves(node.acc_grads), strict=True):
             total = x * jnp.asarray(node.mini_step, x.dtype)
             yield slot(total, place, "AccumulatorState", "accumulator", path, key="accumulate")
-        yield from self._read(node.inner_opt_state, place)
+        yield from self._inside(node.inner_opt_state, place)
         yield Variable(node.gradient_step, place, COUNT)
 
     def _injected(self, node: Any, place: str) -> Iterator[Variable]:
-        yield from self._read(node.inner_state, place)
+        yield from self._inside(node.inner_state, place)
         yield Variable(node.count, place, COUNT)
         held = {**node.hyperparams}
-        if self.prefix is None and "learning_rate" in held:
+        if not self.places and "learning_rate" in held:
             yield Variable(held.pop("learning_rate"), place, HELD)
         self.settings += held.items()
+
+
+def _foreign(node: Any, place: str) -> Iterator[Variable]:
+    """A state of Optax's at its place in ours, and the count of ours around it."""
+    around = place.rpartition("/")[0]
+    counts = [x for path, x in zip(trees.paths(node), trees.leaves(node), strict=True) if _is_count(path)]
+    yield from (Variable(count, around, COUNT) for count in counts[: 1 if around else 0])
+    for v in listed(node, ours):
+        yield dataclasses.replace(v, path=joined(place, v.path))
 
 
 def _is_count(path: str) -> bool:
@@ -210,12 +236,22 @@ def _inherited(variables: Sequence[Variable]) -> Iterator[Variable]:
 def _settings(optimizer: Any) -> Iterator[tuple[str, Any]]:
     """The settings of an optimizer and of all that it is made of, by name."""
     recipe = getattr(optimizer, "recipe", None)
-    arguments = getattr(recipe, "arguments", {}) if recipe is not None else optimizer
+    arguments = optimizer if recipe is None else recipe.arguments
+    if recipe is not None and recipe.class_name == "FromOptax":
+        yield from _defaults(arguments)
     inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
     for name, value in inner:
         if hasattr(value, "recipe") or isinstance(value, (Mapping, tuple, list)):
             yield from _settings(value)
         yield str(name), value
+
+
+def _defaults(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What one of Optax's transformations takes for what `from_optax` was not given."""
+    make = operator.attrgetter(str(arguments["factory"]))(importlib.import_module("optax"))
+    for name, parameter in inspect.signature(make).parameters.items():
+        if name not in arguments["arguments"] and parameter.default is not parameter.empty:
+            yield name, parameter.default
 
 
 def _other_settings(held: Sequence[tuple[str, Any]], optimizer: Any) -> Iterator[str]:
@@ -226,10 +262,12 @@ def _other_settings(held: Sequence[tuple[str, Any]], optimizer: Any) -> Iterator
             continue
         value = np.float32(value)
         here = [x for other, x in known if other in (name, _OURS.get(name))]
-        numbers = [np.float32(x or 0) for x in here if isinstance(x, (int, float)) or x is None or np.ndim(x) == 0]
-        if not any(np.isclose(value, x, rtol=1e-6, atol=0) for x in numbers or [np.float32(0)]):
-            came = f"here it is {', '.join(map(show, here))}" if here else "here there is none"
-            yield f"inject_hyperparams held {name}={value:g}, {came}"
+        numbers = [np.float32(x or 0) for x in here if x is None or isinstance(x, (int, float, np.ndarray, jax.Array))]
+        if not any(map(callable, here)) and not any(
+            np.isclose(value, x, rtol=1e-6, atol=0) for x in numbers or [np.float32(0)]
+        ):
+            came = f"here it is {', '.join(dict.fromkeys(map(show, here)))}" if here else "here there is none"
+            yield f"{name} was {value:g}, {came}"
 
 
 def _refuse_guesses(variables: Sequence[Variable], new: Sequence[Variable]) -> None:

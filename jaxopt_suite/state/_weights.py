@@ -91,7 +91,9 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     changed = {}
     for name, tree in found.slots.items():
         changed[name] = trees.like(tree, [new.get(label) for label in labels(name, tree)])
-    loaded = found.with_slots(changed)._replace(count=trees.like(found.state.count, [new["count"]]))
+    loaded = found.with_slots(changed)
+    if "count" in new:
+        loaded = loaded._replace(count=trees.like(loaded.count, [new["count"]]))
     if "learning_rate" in new:
         loaded = loaded._replace(rate=trees.like(loaded.rate, [new["learning_rate"]]))
     return found.put(loaded)
