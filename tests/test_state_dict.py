@@ -253,5 +253,10 @@ def test_about_says_of_which_field_a_slot_is():
     said["variables"]["m/head"]["field"] = "v"
     wrong = {**flat, "about": np.frombuffer(json.dumps(said).encode(), np.uint8)}
     refuse(
-        ValueError, "from_dict: 'm/head' is 'm/head' as 'v' by what 'about' says", jos.state.from_dict, wrong, tx, TREE
+        ValueError,
+        "from_dict: 'm/head' is 'v' by what 'about' says of its field.",
+        jos.state.from_dict,
+        wrong,
+        tx,
+        TREE,
     )

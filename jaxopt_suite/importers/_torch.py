@@ -109,6 +109,7 @@ def torch(
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> slots = {"step": jnp.array(3.0), "exp_avg": jnp.ones((1, 2)), "exp_avg_sq": jnp.ones((1, 2))}
     >>> settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.5, "amsgrad": False}
+    >>> settings["decoupled_weight_decay"] = False
     >>> written = {"state": {0: slots}, "param_groups": [{**settings, "params": [0]}]}
     >>> params = {"fc": {"kernel": jnp.zeros((2, 1))}}
     >>> run = jos.importers.torch(
