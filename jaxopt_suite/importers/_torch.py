@@ -166,7 +166,7 @@ class _Group:
         if self.name == "Adam" and settings.get("decoupled_weight_decay"):
             self.name = "AdamW"
         self.known = _KNOWN[self.name]
-        self.steps = {_step(state["step"]) for state in kept if "step" in state}
+        self.steps = {steps_of("torch", "step", _scalar("step", state["step"])) for state in kept if "step" in state}
 
     def refuse_unknown(self) -> None:
         """Refuses settings that there is nothing like here."""
@@ -296,7 +296,3 @@ def _scalar(name: str, value: Any) -> np.ndarray:
     if array.size != 1:
         raise ValueError(f"torch: {name!r} must be one number, got {show(value)}.")
     return array.reshape(())
-
-
-def _step(value: Any) -> int:
-    return steps_of("torch", "step", _scalar("step", value))
