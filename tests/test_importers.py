@@ -213,7 +213,7 @@ def test_keras_refuses_what_does_not_fit():
     refuse(ValueError, "the variables have no names: give names=[v.path for v in", ask, arrays, params, None, config)
     refuse(ValueError, "keras: adam keeps 11 variables of these parameters, besides the rate, got 10.", ask,
            arrays[:-2], params, names, config)  # fmt: skip
-    refuse(ValueError, "keras: the first variable must be the iteration count, got array([", ask,
+    refuse(ValueError, "keras: the iteration count, the first variable, must be a whole number of steps", ask,
            [arrays[2], *arrays[1:]], params, names, config)  # fmt: skip
     swapped = [names[1], names[0], *names[2:]]
     refuse(ValueError, "keras: 'm' of 'dense/bias' has shape (2, 2, 3, 4), it must be (3,).", ask, arrays, params,
@@ -360,7 +360,14 @@ def test_optax_refuses_what_it_does_not_know():
     refuse(ValueError, "would be lost", ask, adam, params, jos.from_optax("sgd", learning_rate=RATE, momentum=0.5))
     two = jos.chain(jos.from_optax("scale", step_size=1.0), jos.from_optax("adam", learning_rate=RATE),
                     jos.from_optax("lion", learning_rate=RATE))  # fmt: skip
-    refuse(ValueError, "optax: optimizer holds several states of Optax, at", ask, adam, params, two)
+    refuse(
+        ValueError,
+        "optax: optimizer holds several states of Optax, at ['adam/optax', 'lion/optax'], of which",
+        ask,
+        adam,
+        params,
+        two,
+    )
 
 
 def test_optax_parameters_have_other_names_and_layouts_here():
@@ -377,3 +384,193 @@ def test_migrate_names_the_importers():
     adam = optax.adam(RATE).init({"w": jnp.ones(2)})
     refuse(ValueError, "migrate: there is no state of a jaxopt_suite optimizer in a tuple: jos.importers reads those "
            "of Keras, torch and Optax.", jos.state.migrate, adam, jos.adam(), {"w": jnp.ones(2)})  # fmt: skip
+
+
+def of_two(make, *labels):
+    return optax.multi_transform(dict(zip(labels, make, strict=True)), dict(zip(("x", "y"), labels, strict=True)))
+
+
+TWO = {"x": jnp.ones(2), "y": jnp.ones(3)}
+
+
+def test_groups_of_optax_keep_their_own_counts_and_rates():
+    inject = optax.inject_hyperparams(optax.adam)
+    there = of_two((inject(0.1), optax.MultiSteps(optax.adam(0.5), 4).gradient_transformation()), "a", "b")
+    state = there.init(TWO)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(6):
+            _, state = there.update(TWO, state, TWO)
+    adam = jos.adam(0.3, epsilon=1e-8, dialect="torch")
+    tx = jos.by_path({"x": adam, "y": adam.replace(gradient_accumulation_steps=4)})
+    run = jos.importers.optax(state, TWO, tx).state
+    assert [int(jos.state.iterations(run, within)) for within in ("x", "y")] == [6, 1]
+    assert float(jos.state.learning_rate(run, "x")) == float(np.float32(0.1))
+    assert int(jos.state.variables(run, "y")["micro_step"]) == 2
+    both = of_two((inject(0.1), inject(0.5)), "a", "b").init(TWO)
+    run = jos.importers.optax(both, TWO, jos.by_path({"x": adam, "y": adam})).state
+    np.testing.assert_allclose([jos.state.learning_rate(run, within) for within in ("x", "y")], [0.1, 0.5], rtol=1e-6)
+    assert "in the old state it was 0.5" in str(jos.importers.optax(both, TWO, adam).report)
+
+
+def test_groups_of_optax_without_slots_are_known_by_their_names_alone():
+    inject = optax.inject_hyperparams(optax.sgd)
+    tx = jos.by_path({"x": jos.sgd(0.3), "y": jos.sgd(0.3)})
+    run = jos.importers.optax(of_two((inject(0.5), inject(0.25)), "y", "x").init(TWO), TWO, tx).state
+    assert [float(jos.state.learning_rate(run, within)) for within in ("x", "y")] == [0.25, 0.5]
+    refuse(ValueError, "optax: the state holds [0.25, 0.5] as learning_rate, and does not say which is that of 'x', "
+           "which keeps no slots: call it as it is called there, one of ['a', 'b'].", jos.importers.optax,
+           of_two((inject(0.5), inject(0.25)), "a", "b").init(TWO), TWO, tx)  # fmt: skip
+
+
+def test_what_optax_keeps_twice_is_refused():
+    params, ask = {"w": jnp.ones(2)}, jos.importers.optax
+    adams = optax.chain(optax.scale_by_adam(), optax.scale_by_adam()).init(params)
+    refuse(ValueError, "the state holds two slots 'm/w': import the states of a chain one by one", ask, adams, params,
+           jos.adam())  # fmt: skip
+    adam, schedule = optax.adam(lambda count: 0.1).init(params)
+    late = adam._replace(count=jnp.int32(7)), schedule
+    refuse(ValueError, "the state holds two counts, [0, 7]; here its parts go together.", ask, late, params, jos.adam())
+
+
+def test_what_optax_was_injected_is_held_against_the_settings_here():
+    params, ask = {"w": jnp.ones(2)}, jos.importers.optax
+    state = optax.inject_hyperparams(optax.adamw)(0.125, b1=0.5, weight_decay=0.25).init(params)
+    tx = jos.adamw(0.1, 0.25, beta_1=0.5, epsilon=1e-8, dialect="torch")
+    assert float(jos.state.learning_rate(ask(state, params, tx).state)) == 0.125
+    other = tx.replace(beta_1=0.9)
+    refuse(ValueError, "optax: in inject_hyperparams b1 was 0.5, here it is 0.9: give", ask, state, params, other)
+    assert "b1 was 0.5, here it is 0.9" in ask(state, params, other, strict=False).report.notes
+    alike = {"learning_rate": 0.125, "b1": 0.5, "weight_decay": 0.25}
+    assert not ask(state, params, jos.from_optax("adamw", **alike)).report.notes
+    for name in alike:
+        lacking = jos.from_optax("adamw", **{**alike, name: 0.75})
+        refuse(ValueError, f"optax: in inject_hyperparams {name} was {alike[name]:g}, here it is 0.75", ask, state,
+               params, lacking)  # fmt: skip
+
+
+def test_a_chain_of_optax_becomes_a_chain_of_from_optax():
+    params = {"w": jnp.ones(2)}
+    there = optax.chain(optax.trace(0.5), optax.clip(1.0), optax.adam(0.1))
+    with jax.numpy_dtype_promotion("standard"):
+        _, state = there.update(params, there.init(params), params)
+        want, _ = there.update(params, state, params)
+    members = [jos.from_optax("trace", decay=0.5), jos.from_optax("clip", max_delta=1.0),
+               jos.from_optax("adam", learning_rate=0.1)]  # fmt: skip
+    run = jos.importers.optax(state, params, jos.chain(*members))
+    assert not run.report.dropped
+    got, _ = run.optimizer.update(params, run.state, params)
+    np.testing.assert_array_equal(got["w"], want["w"])
+
+
+def written(*groups, **settings):
+    """A state_dict of Adam: of each group, the steps its one parameter has taken (None: it has no state)."""
+    moments = {"exp_avg": np.ones(2), "exp_avg_sq": np.ones(2)}
+    adam = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, **settings}
+    return {
+        "state": {i: {"step": np.float32(n), **moments} for i, n in enumerate(groups) if n is not None},
+        "param_groups": [{**adam, "params": [i], "param_names": ["xy"[i]]} for i in range(len(groups))],
+    }
+
+
+PAIR = {"x": jnp.ones(2), "y": jnp.ones(2)}
+
+
+def test_torch_of_old_does_not_say_which_adam_it_was():
+    ask, one = jos.importers.torch, {"x": jnp.ones(2)}
+    refuse(ValueError, "wrote Adam's and AdamW's alike, which decay otherwise: say which with optimizer=", ask,
+           written(3, weight_decay=0.5), one)  # fmt: skip
+    adamw = jos.adamw(0.1, 0.5, dialect="torch")
+    assert ask(written(3, weight_decay=0.5), one, optimizer=adamw).optimizer == adamw
+    assert ask(written(3), one).optimizer == jos.adam(0.1, beta_2=0.99, epsilon=1e-8, dialect="torch")
+    assert ask(written(3), one, optimizer="adam").optimizer == jos.adam()
+    refuse(ValueError, "Adam with maximize=True has no counterpart", ask, written(3, maximize=True), one,
+           optimizer="adam")  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [(8, 2), (8, None)])
+def test_groups_of_torch_of_other_ages_stay_groups(steps):
+    tx, state, report = jos.importers.torch(written(*steps), PAIR)
+    counts = [int(jos.state.iterations(state, within)) for within in ("^(x)$", "^(y)$")]
+    assert counts == [8, steps[1] or 0]
+    assert not report.dropped
+    assert "8, 2" not in str(tx)
+    assert jos.importers.torch(written(8, 8), PAIR).optimizer == jos.adam(
+        0.1, beta_2=0.99, epsilon=1e-8, dialect="torch"
+    )
+
+
+@pytest.mark.parametrize("step", [float("nan"), float("inf"), -3.0, 2.0**40, 2.5])
+def test_steps_of_torch_are_whole_numbers(step):
+    sentence = "torch: step must be a whole number of steps below 2**31, got"
+    refuse(ValueError, sentence, jos.importers.torch, written(step), {"x": jnp.ones(2)})
+
+
+def test_numbers_of_torch_are_checked():
+    ask, one = jos.importers.torch, {"x": jnp.ones(2)}
+    for betas in (0.9, (0.9,), "ab"):
+        refuse(ValueError, "torch: betas must be a pair of numbers, got", ask, written(3, betas=betas), one)
+    refuse(TypeError, "torch: 'lr' must be an array of numbers, got 'x'", ask, written(3, lr="x"), one)
+    refuse(TypeError, "'params' must be a list of numbers, got 0", ask,
+           {"state": {}, "param_groups": [{**written(3)["param_groups"][0], "params": 0}]}, one)  # fmt: skip
+    refuse(TypeError, "names must be a list of names, got 'x'", ask, written(3), one, "x")
+    refuse(ValueError, "'param_groups' must be a list of groups, got []", ask, {"state": {}, "param_groups": []}, one)
+    bad = written(3)
+    bad["state"][0]["exp_avg"] = "x"
+    refuse(TypeError, "torch: 'exp_avg' must be an array of numbers, got 'x'", ask, bad, one)
+    bad["state"][0] = {"step": np.ones(2)}
+    refuse(ValueError, "torch: 'step' must be one number, got", ask, bad, one)
+    refuse(ValueError, "torch: iterations must be a whole number of steps", ask, written(None), one, iterations=-1)
+    averaged = {"lr": 0.1, "lambd": 1e-4, "alpha": 0.75, "t0": 1e6, "weight_decay": 0.0}
+    group = {**averaged, "params": [0], "param_names": ["x"]}
+    refuse(
+        ValueError,
+        "torch: the state_dict is of ASGD, which is unknown here.",
+        ask,
+        {"state": {}, "param_groups": [group]},
+        one,
+    )
+    refuse(TypeError, "torch: expected a state_dict() or a file, got 3.", ask, 3, one)
+    refuse(TypeError, "torch: optimizer must be one of ours, or its name, got 3", ask, written(3), one, optimizer=3)
+
+
+def test_optimizers_of_torch_without_a_step_start():
+    for settings in ({"nesterov": False, "momentum": 0.0, "dampening": 0}, {"betas": (0.9, 0.99), "amsgrad": False}):
+        group = {"lr": 0.125, "weight_decay": 0.0, "eps": 1e-8, **settings, "params": [0], "param_names": ["x"]}
+        group = {key: x for key, x in group.items() if key != "eps" or "betas" in settings}
+        source = {"state": {}, "param_groups": [group]}
+        run = jos.importers.torch(source, {"x": jnp.ones(2)}, rename={r"^(.)$": r"\1"})
+        assert float(jos.state.learning_rate(run.state)) == 0.125
+        assert int(jos.state.iterations(run.state)) == 0
+        later = jos.importers.torch(source, {"x": jnp.ones(2)}, iterations=7)
+        assert int(jos.state.iterations(later.state)) == 7
+    sgd = jos.importers.torch(
+        {"state": {}, "param_groups": [{"lr": 0.125, "dampening": 0, "params": [0]}]},
+        {"x": jnp.ones(2)},
+        ["x"],
+        optimizer=jos.sgd(0.5),
+    )
+    assert float(jos.state.learning_rate(sgd.state)) == 0.125
+
+
+def test_groups_of_nadam_become_one():
+    source = written(5, 5)
+    for group in source["param_groups"]:
+        group["momentum_decay"] = 0.004
+        del group["amsgrad"]
+    for kept in source["state"].values():
+        kept["mu_product"] = np.float32(0.5)
+    run = jos.importers.torch(source, PAIR, optimizer=jos.nadam(0.1, dialect="torch"))
+    assert not run.report.dropped
+    assert float(jos.state.variables(run.state)["product"]) == 0.5
+    source["state"][1]["mu_product"] = np.float32(0.25)
+    refuse(ValueError, "would be lost", jos.importers.torch, source, PAIR, optimizer=jos.nadam(0.1, dialect="torch"))
+
+
+def test_optimizers_may_be_named():
+    params = {"w": jnp.ones(2)}
+    state = optax.adam(0.1).init(params)
+    assert jos.importers.optax(state, params, "adam").optimizer == jos.adam()
+    refuse(ValueError, "optax: unknown class name 'adamm'. Did you mean 'adam'?", jos.importers.optax, state, params,
+           "adamm")  # fmt: skip
+    kept = [np.int32(7), np.float32(0.5), np.ones(2), np.ones(2)]
+    assert jos.importers.keras(kept, params, ["w"], "adam").optimizer == jos.adam()

@@ -308,6 +308,16 @@ def test_containers():
     assert "about" in jos.state.to_dict(tx.init(TREE), by_hand, TREE)
 
 
+def test_a_checkpoint_without_what_is_none():
+    """nnx leaves it out of its pure dicts."""
+    for tx in (jos.adam(0.1), jos.rmsprop(0.1), jos.adam(0.1, amsgrad=True), jos.adafactor(0.1)):
+        old = marked(tx, TREE)
+        stages = {key: {k: x for k, x in s._asdict().items() if x is not None} for key, s in old.stages.items()}
+        state, report = jos.state.migrate({**old._asdict(), "stages": stages}, tx, TREE)
+        assert not report.reset
+        same(state, old, 0)
+
+
 def test_what_is_wrong_is_named():
     tx, state, ask = jos.adam(0.1), jos.adam(0.1).init(TREE), jos.state.migrate
     refuse(TypeError, "migrate: tx must be an optimizer, got 3.", ask, state, 3, TREE)

@@ -223,3 +223,40 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
     refuse(
         TypeError, "save_dict: expected the dict that to_dict made", jos.state.save_dict, tmp_path / "a.h5", {"x": 1}
     )
+
+
+@pytest.mark.parametrize("within", [None, ""])
+def test_weights_leave_nothing_of_optax_out(within, tmp_path):
+    adam = jos.from_optax("adam", learning_rate=0.1)
+    for tx in (adam, jos.chain(adam, jos.sgd(0.1)), jos.loss_scale(adam), jos.by_path({"w": adam, "": jos.sgd(0.1)})):
+        state = tx.init({"w": jnp.ones(2), "b": jnp.ones(2)})
+        sentence = "this state keeps Optax's state too, which would be lost: use jos.state.to_dict."
+        for write in (jos.state.get_weights, jos.state.variables):
+            refuse(ValueError, f"{write.__name__}: {sentence}", write, state, within=within)
+        refuse(ValueError, sentence, jos.state.save_weights, state, tmp_path / "w.h5", within=within)
+        refuse(ValueError, sentence, jos.state.save_own_variables, state, {}, within=within)
+    beside = jos.chain(adam, jos.adam(0.1)).init({"w": jnp.ones(2)})
+    assert list(jos.state.variables(beside, within="adam_2")) == ["count", "learning_rate", "m/w", "v/w"]
+    assert len(jos.state.variables(jos.from_optax("scale", step_size=1.0).init({"w": jnp.ones(2)}))) == 1
+
+
+def test_the_weights_of_what_keeps_nothing(tmp_path):
+    state = jos.frozen().init(TREE)
+    jos.state.save_weights(state, tmp_path / "w.h5")
+    assert jos.state.load_weights(state, tmp_path / "w.h5") == state
+
+
+def test_about_says_of_which_field_a_slot_is():
+    tx = jos.adam(0.1)
+    flat = jos.state.to_dict(tx.init(TREE), tx, TREE)
+    said = json.loads(flat["about"].tobytes())
+    said["variables"]["m/head"]["field"] = "v"
+    wrong = {**flat, "about": np.frombuffer(json.dumps(said).encode(), np.uint8)}
+    refuse(
+        ValueError,
+        "from_dict: 'm/head' is 'v' by what 'about' says of its field.",
+        jos.state.from_dict,
+        wrong,
+        tx,
+        TREE,
+    )

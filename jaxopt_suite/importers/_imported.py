@@ -4,9 +4,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._recipe.check import show
+from jaxopt_suite._recipe.config import named
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import STATE_CLASSES
@@ -40,13 +43,35 @@ def imported(
     rename: Rules,
     transform: Transform,
     strict: bool,
+    names: Sequence[str] = (),
 ) -> Imported:
-    """The state of `tx` with the variables of another library's."""
+    """The state of `tx` with the variables of another library's, of which `names` are all the parameters'."""
     rules, paths = Rename(owner, rename), {*trees.paths(params)}
     variables = [_transformed(owner, v, rules, transform, paths) for v in variables]
     fresh = tx.init(params)
-    state, report = moved(owner, variables, fresh, tx, params, rename, strict)
+    state, report = moved(owner, variables, fresh, tx, params, rename, strict, names=names)
     return Imported(tx, state, report)
+
+
+def ours_of(owner: str, optimizer: Any) -> Any:
+    """One of our optimizers: itself, or by its name."""
+    if isinstance(optimizer, str):
+        return named(owner, optimizer)
+    if not hasattr(optimizer, "recipe"):
+        raise TypeError(f"{owner}: optimizer must be one of ours, or its name, got {show(optimizer)}.")
+    return optimizer
+
+
+def steps_of(owner: str, name: str, value: Any) -> int:
+    """A number of steps, as an int32 can count them."""
+    number = np.asarray(value)
+    if number.shape != () or not is_numeric(number.dtype) or not 0 <= number < 2**31 or number != int(number):
+        raise ValueError(f"{owner}: {name} must be a whole number of steps below 2**31, got {show(value)}.")
+    return int(number)
+
+
+def is_numeric(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jnp.number))
 
 
 def _transformed(owner: str, v: Variable, rename: Rename, transform: Transform, paths: set[str]) -> Variable:

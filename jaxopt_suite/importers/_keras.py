@@ -14,7 +14,7 @@ from jaxopt_suite._recipe.check import Value, nearest, show
 from jaxopt_suite._recipe.config import deserialize
 from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, slot, steps_of
 from jaxopt_suite.importers._keras_files import Kept, read
 from jaxopt_suite.state._find import find
 from jaxopt_suite.state._match import Rename, Rules
@@ -45,7 +45,7 @@ def keras(
     source: Any,
     params: Tree,
     names: Sequence[str] | None = None,
-    optimizer: Optimizer | Mapping[str, Value] | None = None,
+    optimizer: Optimizer | Mapping[str, Value] | str | None = None,
     rename: Rules = None,
     transform: Transform = None,
     strict: bool = True,
@@ -58,7 +58,8 @@ def keras(
       params: the parameters here.
       names: those of the parameters there, in Keras's order: `[v.path for v in model.trainable_variables]` (in
         tf.keras `v.name`). Needed where the source has no names: `.keras`, `.weights.h5` and plain arrays.
-      optimizer: one of ours, or Keras's config (`keras.optimizers.serialize`), where the source does not say it.
+      optimizer: one of ours, its name, or Keras's config (`keras.optimizers.serialize`), where the source does not
+        say it.
       rename: regexes and replacements, or a function, from a name there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
@@ -117,9 +118,9 @@ def _module(source: Any) -> str:
     return "keras.optimizers.legacy" if ".legacy" in type(source).__module__ else "keras.optimizers"
 
 
-def _optimizer(given: Optimizer | Mapping[str, Value] | None, kept: Kept) -> Optimizer:
+def _optimizer(given: Optimizer | Mapping[str, Value] | str | None, kept: Kept) -> Optimizer:
     if given is not None and not isinstance(given, Mapping):
-        return given
+        return ours_of("keras", given)
     config = kept.config if given is None else given
     if config is None:
         raise ValueError("keras: the source does not say its optimizer's settings: give optimizer=, ours or a config.")
@@ -173,8 +174,7 @@ def _variables(
         raise ValueError(
             f"keras: {tx.name} keeps {want} variables of these parameters, besides the rate, got {len(kept.arrays)}."
         )
-    if kept.arrays[0].shape != () or not kept.arrays[0] >= 0:
-        raise ValueError(f"keras: the first variable must be the iteration count, got {show(kept.arrays[0])}.")
+    steps_of("keras", "the iteration count, the first variable,", kept.arrays[0])
     layout, has_rate = layouts[fits[0]], rates[fits[0]]
     yield from _scalars(kept, tx, has_rate)
     spoken = [_spoken(name, _is_legacy(tx)) for name in kept.names or [""] * len(kept.arrays)]

@@ -1,20 +1,26 @@
 """The states of Optax's transformations."""
 
 import dataclasses
+import importlib
+import inspect
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, slot
 from jaxopt_suite.state._match import Rules
-from jaxopt_suite.state._variables import COUNT, HELD, Variable, listed, ours
+from jaxopt_suite.state._variables import COUNT, HELD, Variable, joined, listed, ours
 
 # our slots by Optax's, for each class of ours that a class of Optax's may become
 _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -27,12 +33,13 @@ _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "TraceState": {"TraceState": {"trace": "trace"}, "RMSpropState": {"trace": "m"}},
     "ScaleByScheduleState": {},
 }
+_OURS = {"b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "decay": "rho"}  # our settings by Optax's
 
 
 def optax(
     source: Tree,
     params: Tree,
-    optimizer: Transformation,
+    optimizer: Transformation | str,
     rename: Rules = None,
     transform: Transform = None,
     strict: bool = True,
@@ -41,19 +48,20 @@ def optax(
 
     With `from_optax` in it, `optimizer` goes on with Optax's own numbers, and takes any state that its transformation
     makes. One of ours takes the states of `adam`, `adamw`, `sgd`, `lamb`, `lion` and `rmsprop`, in chains and masked:
-    `adam`, `adamw` and `sgd` are those of the dialect `torch`. Around either, `MultiSteps` becomes
-    `gradient_accumulation_steps`, and the rate of `inject_hyperparams` the rate that the state holds.
+    `adam`, `adamw` and `sgd` are those of the dialect `torch`, `lamb` that of `legacy`. Around either, `MultiSteps`
+    becomes `gradient_accumulation_steps`, and the rate of `inject_hyperparams` the rate that the state holds.
 
     Arguments:
       source: the state.
       params: the parameters here.
-      optimizer: ours: Optax's states do not say their settings.
+      optimizer: one of ours, or its name: Optax's states do not say their settings.
       rename: regexes and replacements, or a function, from a path there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
 
     Raises:
-      ValueError: naming a state that nothing here knows, or what does not fit.
+      TypeError, ValueError: naming a state that nothing here knows, what does not fit, a slot or a count that one
+        group has twice; with `strict`, a setting of `inject_hyperparams` that `optimizer` has not.
 
     >>> import jax.numpy as jnp, optax, jaxopt_suite as jos
     >>> params = {"w": jnp.ones(2)}
@@ -64,46 +72,69 @@ def optax(
     >>> print(run.report.kept, float(jos.state.get_slot(run.state, "w", "trace")[0]))
     ('trace/w',) 0.5
     """
-    kinds = {v.stage.kind for v in listed(jax.eval_shape(optimizer.init, params), ours) if v.stage is not None}
-    prefix = _foreign_place(optimizer, params)
-    read = _Reader(kinds, prefix)
-    variables = list({v.name: v for v in read(source)}.values())
-    return imported("optax", variables, optimizer, params, rename, transform, strict)
+    tx = ours_of("optax", optimizer)
+    new = [*listed(jax.eval_shape(tx.init, params), ours)]
+    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_places(tx, new))
+    variables = read(source)
+    others = [*dict.fromkeys(_other_settings(read.settings, tx))]
+    if strict and others:
+        said = "; ".join(others)
+        raise ValueError(f"optax: in inject_hyperparams {said}: give optimizer the run's settings, or strict=False.")
+    _refuse_guesses(variables, new)
+    run = imported("optax", variables, tx, params, rename, transform, strict)
+    return run._replace(report=dataclasses.replace(run.report, notes=(*run.report.notes, *others)))
 
 
-def _foreign_place(optimizer: Transformation, params: Tree) -> str | None:
-    """Where a state of Optax's stands in that of `optimizer`."""
-    fresh = listed(jax.eval_shape(optimizer.init, params), ours)
-    places = {re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in fresh if v.is_foreign}
-    if len(places) > 1:
-        raise ValueError(
-            f"optax: optimizer holds several states of Optax, at {sorted(places)}: import them one by one."
-        )
-    return next(iter(places), None)
+def _foreign_places(optimizer: Any, new: Sequence[Variable]) -> dict[str, int]:
+    """How many arrays of Optax's stand in each place of a state of ours; of a chain, in its order."""
+    counts = Counter(re.sub(r"((?:^|/)optax)/.*", r"\1", v.path) for v in new if v.is_foreign)
+    keys = [f"{key}/optax" for key in getattr(optimizer.update.line.members, "keys", ())]
+    return {key: counts[key] for key in keys} if counts and {*counts} <= {*keys} else {**counts}
 
 
 class _Reader:
-    """Reads a state of Optax's, as it is for the place `prefix`, or into slots of the classes `kinds`."""
+    """Reads a state of Optax's, as it is for the `places` of Optax's, or into slots of the classes `kinds`.
 
-    def __init__(self, kinds: set[str], prefix: str | None):
-        self.kinds, self.prefix = kinds, prefix
+    What is masked, or one of several partitions, is a place of its own: it counts by itself.
 
-    def __call__(self, node: Any) -> Iterator[Variable]:
+    Attributes:
+      settings: the hyperparameters that `inject_hyperparams` holds, but for rates that our states hold.
+    """
+
+    def __init__(self, kinds: set[str], places: Mapping[str, int]):
+        self.kinds, self.places = kinds, places
+        self.settings: list[tuple[str, Any]] = []
+
+    def __call__(self, node: Any, place: str = "") -> list[Variable]:
+        """The variables of a place and of those in it, each of which has the count and the rate around it."""
+        known: dict[Any, Variable] = {}
+        for v in self._read(node, place):
+            key = (v.place, v.slot, v.path, v.stage)
+            if key in known and (v.is_slot or not _equal(known[key].value, v.value)):
+                raise ValueError(_twice(v, known[key]))
+            known[key] = v
+        variables = [*known.values()]
+        return [*variables, *_inherited(variables)]
+
+    def _read(self, node: Any, place: str) -> Iterator[Variable]:
         name = type(node).__name__
-        special: dict[str, Callable[[Any], Iterator[Variable]]] = {
+        special: dict[str, Callable[[Any, str], Iterator[Variable]]] = {
             "MultiStepsState": self._multi_steps,
             "InjectStatefulHyperparamsState": self._injected,
             "InjectHyperparamsState": self._injected,
         }
         if name in special:
-            yield from special[name](node)
-        elif self.prefix is not None:
+            yield from special[name](node, place)
+        elif self.places:
             yield from self._as_it_is(node)
-        elif name in ("MaskedState", "PartitionState") or type(node) in (tuple, list, dict):
-            for inner in node.values() if isinstance(node, dict) else node:
-                yield from self(inner)
+        elif name == "MaskedState":
+            yield from self._read(node.inner_state, place)
+        elif name == "PartitionState":
+            yield from self._each(node.inner_states, place)
+        elif type(node) in (tuple, list, dict):
+            yield from self._each(node if isinstance(node, dict) else dict(enumerate(node)), place)
         elif name in _SLOTS:
-            yield from self._slots(node, _SLOTS[name])
+            yield from self._slots(node, place, _SLOTS[name])
         elif jax.tree.leaves(node):
             near = nearest(name, _SLOTS)
             raise ValueError(
@@ -111,37 +142,144 @@ class _Reader:
                 "on with any of Optax's transformations."
             )
 
+    def _each(self, nodes: Mapping[Any, Any], place: str) -> Iterator[Variable]:
+        for key, inner in nodes.items():
+            yield from self._read(inner, joined(place, str(key)) if type(inner).__name__ == "MaskedState" else place)
+
     def _as_it_is(self, node: Any) -> Iterator[Variable]:
+        """The state of one transformation, or of a chain of as many as ours has."""
+        arrays = [len(jax.tree.leaves(part)) for part in node] if type(node) is tuple else []
+        holding = [place for place in self.places if self.places[place]]
         counts = [x for path, x in zip(trees.paths(node), trees.leaves(node), strict=True) if _is_count(path)]
         yield from (Variable(count, "", COUNT) for count in counts[:1])
-        for v in listed(node, ours):
-            yield dataclasses.replace(v, path=f"{self.prefix}/{v.path}" if v.path else str(self.prefix))
+        if arrays == [*self.places.values()]:
+            for place, part in zip(self.places, node, strict=True):
+                yield from _foreign(part, place)
+        elif len(holding) > 1:
+            raise ValueError(
+                f"optax: optimizer holds several states of Optax, at {holding}, of which source is not the chain: "
+                "import them one by one."
+            )
+        else:
+            yield from _foreign(node, holding[0])
 
-    def _slots(self, node: Any, becomes: Mapping[str, Mapping[str, str]]) -> Iterator[Variable]:
+    def _slots(self, node: Any, place: str, becomes: Mapping[str, Mapping[str, str]]) -> Iterator[Variable]:
         if "count" in node._fields:
-            yield Variable(node.count, "", COUNT)
+            yield Variable(node.count, place, COUNT)
         kind = next((kind for kind in becomes if kind in self.kinds), next(iter(becomes), None))
         for field, ours_ in becomes.get(kind, {}).items() if kind else ():
             tree = getattr(node, field)
             for path, x in zip(trees.paths(tree), trees.leaves(tree), strict=True):
                 if x is not None:  # Optax's momentum of RMSprop is of the updates, which go downhill
-                    yield slot(-x if (kind, ours_) == ("RMSpropState", "m") else x, "", str(kind), ours_, path)
+                    yield slot(-x if (kind, ours_) == ("RMSpropState", "m") else x, place, str(kind), ours_, path)
 
-    def _multi_steps(self, node: Any) -> Iterator[Variable]:
+    def _inside(self, node: Any, place: str) -> Iterator[Variable]:
+        """What is in a state that counts; what Optax counts in its own is its own affair."""
+        return (v for v in self._read(node, place) if not (self.places and v.is_count and v.place == place))
+
+    def _multi_steps(self, node: Any, place: str) -> Iterator[Variable]:
         """Optax keeps the mean of the gradients so far, here it is their sum."""
-        yield slot(node.mini_step, "", "AccumulatorState", "micro_step", key="accumulate")
+        yield slot(node.mini_step, place, "AccumulatorState", "micro_step", key="accumulate")
         for path, x in zip(trees.paths(node.acc_grads), trees.leaves(node.acc_grads), strict=True):
             total = x * jnp.asarray(node.mini_step, x.dtype)
-            yield slot(total, "", "AccumulatorState", "accumulator", path, key="accumulate")
-        yield from self(node.inner_opt_state)
-        yield Variable(node.gradient_step, "", COUNT)
+            yield slot(total, place, "AccumulatorState", "accumulator", path, key="accumulate")
+        yield from self._inside(node.inner_opt_state, place)
+        yield Variable(node.gradient_step, place, COUNT)
 
-    def _injected(self, node: Any) -> Iterator[Variable]:
-        yield from self(node.inner_state)
-        yield Variable(node.count, "", COUNT)
-        if "learning_rate" in node.hyperparams:
-            yield Variable(node.hyperparams["learning_rate"], "", HELD)
+    def _injected(self, node: Any, place: str) -> Iterator[Variable]:
+        yield from self._inside(node.inner_state, place)
+        yield Variable(node.count, place, COUNT)
+        held = {**node.hyperparams}
+        if not self.places and "learning_rate" in held:
+            yield Variable(held.pop("learning_rate"), place, HELD)
+        self.settings += held.items()
+
+
+def _foreign(node: Any, place: str) -> Iterator[Variable]:
+    """A state of Optax's at its place in ours, and the count of ours around it."""
+    around = place.rpartition("/")[0]
+    counts = [x for path, x in zip(trees.paths(node), trees.leaves(node), strict=True) if _is_count(path)]
+    yield from (Variable(count, around, COUNT) for count in counts[: 1 if around else 0])
+    for v in listed(node, ours):
+        yield dataclasses.replace(v, path=joined(place, v.path))
 
 
 def _is_count(path: str) -> bool:
     return path.rpartition("/")[2] == "count"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.array_equal(a, b))
+
+
+def _twice(v: Variable, other: Variable) -> str:
+    """Why what a place holds twice is refused."""
+    where = f" of {v.place!r}" if v.place else ""
+    if v.is_slot:
+        return f"optax: the state{where} holds two slots {v.name!r}: import the states of a chain one by one."
+    what = "counts" if v.is_count else "rates"
+    came = sorted([np.asarray(other.value).item(), np.asarray(v.value).item()])
+    return f"optax: the state{where} holds two {what}, {came}; here its parts go together."
+
+
+def _inherited(variables: Sequence[Variable]) -> Iterator[Variable]:
+    """The counts and rates of places that have none of their own: those around them."""
+    known = {(v.place, v.slot): v for v in variables if not v.is_slot}
+    for place in dict.fromkeys(v.place for v in variables if v.is_slot and v.place):
+        around = ["/".join(place.split("/")[:k]) for k in range(place.count("/"), -1, -1)]
+        for name in (COUNT, HELD):
+            found = [known[outer, name] for outer in around if (outer, name) in known]
+            if (place, name) not in known and found:
+                yield dataclasses.replace(found[0], place=place)
+
+
+def _settings(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of an optimizer and of all that it is made of, by name."""
+    recipe = getattr(optimizer, "recipe", None)
+    arguments = optimizer if recipe is None else recipe.arguments
+    if recipe is not None and recipe.class_name == "FromOptax":
+        yield from _defaults(arguments)
+    inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
+    for name, value in inner:
+        if hasattr(value, "recipe") or isinstance(value, (Mapping, tuple, list)):
+            yield from _settings(value)
+        yield str(name), value
+
+
+def _defaults(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What one of Optax's transformations takes for what `from_optax` was not given."""
+    make = operator.attrgetter(str(arguments["factory"]))(importlib.import_module("optax"))
+    for name, parameter in inspect.signature(make).parameters.items():
+        if name not in arguments["arguments"] and parameter.default is not parameter.empty:
+            yield name, parameter.default
+
+
+def _other_settings(held: Sequence[tuple[str, Any]], optimizer: Any) -> Iterator[str]:
+    """Sentences about hyperparameters that the state held and the optimizer has not."""
+    known = [*_settings(optimizer)]
+    for name, value in held:
+        if isinstance(value, Tracer) or np.ndim(value):
+            continue
+        value = np.float32(value)
+        here = [x for other, x in known if other in (name, _OURS.get(name))]
+        numbers = [np.float32(x or 0) for x in here if x is None or isinstance(x, (int, float, np.ndarray, jax.Array))]
+        if not any(map(callable, here)) and not any(
+            np.isclose(value, x, rtol=1e-6, atol=0) for x in numbers or [np.float32(0)]
+        ):
+            came = f"here it is {', '.join(dict.fromkeys(map(show, here)))}" if here else "here there is none"
+            yield f"{name} was {value:g}, {came}"
+
+
+def _refuse_guesses(variables: Sequence[Variable], new: Sequence[Variable]) -> None:
+    """Optax does not say whose the rate or the count of a group without slots is."""
+    places = {v.place for v in variables}
+    slotted = {v.place for v in new if v.is_slot and v.path}
+    lone = [v.place for v in new if (v.is_rate or v.is_count) and v.place and v.place not in slotted | places]
+    for name in (HELD, COUNT):
+        values = {np.asarray(v.value).item() for v in variables if v.slot == name and not isinstance(v.value, Tracer)}
+        mine = [v.place for v in new if v.slot == name and v.place in lone]
+        if len(values) > 1 and mine:
+            raise ValueError(
+                f"optax: the state holds {sorted(values)} as {name}, and does not say which is that of {mine[0]!r}, "
+                f"which keeps no slots: call it as it is called there, one of {sorted(places - {''})}."
+            )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxopt_suite._recipe.check import nearest, show
@@ -14,7 +15,7 @@ from jaxopt_suite._recipe.config import lookup
 from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.groups import by_path
-from jaxopt_suite.importers._imported import Imported, Transform, imported, slot
+from jaxopt_suite.importers._imported import Imported, Transform, imported, is_numeric, ours_of, slot, steps_of
 from jaxopt_suite.state._match import Rename, Rules
 from jaxopt_suite.state._names import group_keys
 from jaxopt_suite.state._variables import COUNT, HELD, Variable
@@ -57,6 +58,8 @@ _KNOWN = {
 
 # a setting that only this optimizer has, or that it has and those before have not
 _MARKS = {
+    "t0": "ASGD",
+    "etas": "Rprop",
     "momentum_decay": "NAdam",
     "lr_decay": "Adagrad",
     "alpha": "RMSprop",
@@ -75,7 +78,7 @@ def torch(
     source: Mapping[str, Any] | str | PathLike,
     params: Tree,
     names: Sequence[str] | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | str | None = None,
     rename: Rules = None,
     transform: Transform = None,
     strict: bool = True,
@@ -93,11 +96,11 @@ def torch(
       params: the parameters here.
       names: those of the parameters there, in their order: `[name for name, _ in model.named_parameters()]`. Torch
         writes them itself where the optimizer was made from `model.named_parameters()`.
-      optimizer: one of ours in the place of the one that is read.
+      optimizer: one of ours, or its name, in the place of the one that is read.
       rename: regexes and replacements, or a function, from a name there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
-      iterations: the steps so far of SGD, which does not count them.
+      iterations: the steps so far of SGD, which does not count them; without it the count starts from 0.
 
     Raises:
       TypeError, ValueError: naming a setting that there is nothing like here, a slot that is unknown, or what does
@@ -106,6 +109,7 @@ def torch(
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> slots = {"step": jnp.array(3.0), "exp_avg": jnp.ones((1, 2)), "exp_avg_sq": jnp.ones((1, 2))}
     >>> settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.5, "amsgrad": False}
+    >>> settings["decoupled_weight_decay"] = False
     >>> written = {"state": {0: slots}, "param_groups": [{**settings, "params": [0]}]}
     >>> params = {"fc": {"kernel": jnp.zeros((2, 1))}}
     >>> run = jos.importers.torch(
@@ -117,17 +121,25 @@ def torch(
     groups = _groups(written, names)
     paths = Rename("torch", rename).all([name for group in groups for name in group.names])
     patterns = [f"^({'|'.join(re.escape(paths[name]) for name in group.names)})$" for group in groups]
-    made = [group.optimizer() for group in groups]
-    alike = all(tx == made[0] for tx in made)
+    for group in groups:
+        group.refuse_unknown()
+    if iterations is not None:
+        iterations = steps_of("torch", "iterations", iterations)
     if optimizer is None:
-        optimizer = made[0] if alike else by_path(dict(zip(patterns, made, strict=True)))
-    keys = [""] * len(made) if alike else group_keys(patterns)
+        made = [group.optimizer() for group in groups]
+        alike = all(tx == made[0] for tx in made) and len({max(group.steps, default=0) for group in groups}) == 1
+        tx = made[0] if alike else by_path(dict(zip(patterns, made, strict=True)))
+    else:
+        tx, alike = ours_of("torch", optimizer), len(groups) == 1
+    keys = [""] * len(groups) if alike else group_keys(patterns)
     variables = [v for key, group in zip(keys, groups, strict=True) for v in group.variables(key, iterations)]
     unique = list({(v.name, v.path): v for v in variables}.values())
-    return imported("torch", unique, optimizer, params, rename, transform, strict)
+    return imported("torch", unique, tx, params, rename, transform, strict, names=[*paths])
 
 
 def _load(file: str | PathLike) -> Any:
+    if not isinstance(file, (str, PathLike)):
+        raise TypeError(f"torch: expected a state_dict() or a file, got {show(file)}.")
     target = pathlib.Path(file)
     if not target.exists():
         raise FileNotFoundError(f"torch: there is no file {str(target)!r}.")
@@ -149,12 +161,15 @@ class _Group:
         self.name = next((name for mark, name in _MARKS.items() if mark in settings), None)
         if self.name is None:
             raise ValueError(f"torch: these are the settings of no optimizer that is known here: {show([*settings])}.")
+        if self.name not in _KNOWN:
+            raise ValueError(f"torch: the state_dict is of {self.name}, which is unknown here.")
         if self.name == "Adam" and settings.get("decoupled_weight_decay"):
             self.name = "AdamW"
         self.known = _KNOWN[self.name]
+        self.steps = {steps_of("torch", "step", _scalar("step", state["step"])) for state in kept if "step" in state}
 
-    def optimizer(self) -> Optimizer:
-        """Ours, with the same settings."""
+    def refuse_unknown(self) -> None:
+        """Refuses settings that there is nothing like here."""
         given, known = self.settings, self.known
         for name in given:
             if name not in _SILENT | {"lr", "betas", "weight_decay", "decoupled_weight_decay", "maximize", "dampening",
@@ -163,12 +178,21 @@ class _Group:
         for name in ("maximize", "dampening"):
             if given.get(name):
                 raise ValueError(f"torch: {self.name} with {name}={given[name]} has no counterpart here.")
-        arguments: dict[str, Any] = {"learning_rate": _number(given["lr"]), "dialect": "torch"}
-        arguments |= {ours: _number(given[name]) for name, ours in known.settings.items() if name in given}
+
+    def optimizer(self) -> Optimizer:
+        """Ours, with the same settings."""
+        given, known = self.settings, self.known
+        if self.name == "Adam" and given.get("weight_decay") and "decoupled_weight_decay" not in given:
+            raise ValueError(
+                "torch: this state_dict is of a torch that wrote Adam's and AdamW's alike, which decay otherwise: say "
+                "which with optimizer=jos.adam(..., dialect='torch') or jos.adamw(..., dialect='torch')."
+            )
+        arguments: dict[str, Any] = {"learning_rate": _number("lr", given["lr"]), "dialect": "torch"}
+        arguments |= {ours: _number(name, given[name]) for name, ours in known.settings.items() if name in given}
         if "betas" in given:
-            arguments |= dict(zip(("beta_1", "beta_2"), map(_number, given["betas"]), strict=True))
+            arguments |= dict(zip(("beta_1", "beta_2"), _betas(given["betas"]), strict=True))
         if given.get("weight_decay") or self.name == "AdamW":
-            arguments["weight_decay"] = _number(given["weight_decay"])
+            arguments["weight_decay"] = _number("weight_decay", given.get("weight_decay"))
         if given.get("weight_decay") and given.get("decoupled_weight_decay") and self.name in ("NAdam", "RAdam"):
             arguments["dialect"] = self._decoupled(arguments["epsilon"])
         if not arguments.get("decay"):
@@ -182,15 +206,15 @@ class _Group:
         return "keras"
 
     def variables(self, place: str, iterations: int | None) -> Iterator[Variable]:
-        steps = {int(_array(kept["step"])) for kept in self.kept if "step" in kept}
+        steps = self.steps
         if len(steps) > 1:
             raise ValueError(
                 f"torch: the parameters of a group have taken {sorted(steps)} steps; here they go together."
             )
-        count = steps.pop() if steps else iterations
+        count = min(steps) if steps else iterations
         if count is not None:
             yield Variable(np.int32(count), place, COUNT)
-        yield Variable(np.float32(_number(self.settings["lr"])), place, HELD)
+        yield Variable(np.float32(_number("lr", self.settings["lr"])), place, HELD)
         products = []
         for name, kept in zip(self.names, self.kept, strict=True):
             for key, value in kept.items():
@@ -200,9 +224,9 @@ class _Group:
                     near = nearest(key, self.known.slots)
                     raise ValueError(f"torch: {self.name} keeps {key!r} of {name!r}, which is unknown here.{near}")
                 if key == "mu_product":
-                    products.append(_array(value))
+                    products.append(_array(key, value))
                 else:
-                    yield slot(_array(value), place, self.known.kind, self.known.slots[key], name)
+                    yield slot(_array(key, value), place, self.known.kind, self.known.slots[key], name)
         if products:
             yield slot(products[0], place, self.known.kind, "product")
 
@@ -212,14 +236,20 @@ def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
     if not isinstance(written, Mapping) or not {"state", "param_groups"} <= {*written}:
         raise ValueError(f"torch: expected a state_dict() with 'state' and 'param_groups', got {show(written)}.")
     settings, state = written["param_groups"], written["state"]
+    if not settings:
+        raise ValueError(f"torch: 'param_groups' must be a list of groups, got {show(settings)}.")
     for group in settings if isinstance(settings, (list, tuple)) else [settings]:
         if not isinstance(group, Mapping) or not {"params", "lr"} <= {*group}:
             raise ValueError(f"torch: a group of parameters must have 'params' and 'lr', got {show(group)}.")
+        if not isinstance(group["params"], (list, tuple)):
+            raise TypeError(f"torch: 'params' must be a list of numbers, got {show(group['params'])}.")
     if not isinstance(state, Mapping) or not all(isinstance(kept, Mapping) for kept in state.values()):
         raise ValueError(f"torch: 'state' must be a dict of dicts, got {show(state)}.")
     numbers = [number for group in settings for number in group["params"]]
     if names is None and all("param_names" in group for group in settings):
         names = [name for group in settings for name in group["param_names"]]
+    if isinstance(names, str):
+        raise TypeError(f"torch: names must be a list of names, got {show(names)}.")
     if names is None:
         raise ValueError(
             "torch: the state_dict does not name the parameters: give names=[name for name, _ in "
@@ -237,14 +267,32 @@ def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
     ]
 
 
-def _number(value: Any) -> Any:
+def _number(name: str, value: Any) -> Any:
     """A setting, which torch may keep as a tensor."""
-    return value if isinstance(value, (bool, int, float)) else float(_array(value))
+    if isinstance(value, (bool, int, float)) or value is None:
+        return value
+    return float(_scalar(name, value))
 
 
-def _array(value: Any) -> np.ndarray:
+def _betas(value: Any) -> list[float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"torch: betas must be a pair of numbers, got {show(value)}.")
+    return [_number("betas", beta) for beta in value]
+
+
+def _array(name: str, value: Any) -> np.ndarray:
     """A tensor as an array; numpy does not know all of torch's dtypes."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value
-    return np.asarray(value)
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if (not hasattr(value, "shape") and not isinstance(value, (int, float))) or not is_numeric(array.dtype):
+        raise TypeError(f"torch: {name!r} must be an array of numbers, got {show(value)}.")
+    return np.asarray(array)
+
+
+def _scalar(name: str, value: Any) -> np.ndarray:
+    array = _array(name, value)
+    if array.size != 1:
+        raise ValueError(f"torch: {name!r} must be one number, got {show(value)}.")
+    return array.reshape(())

@@ -13,7 +13,7 @@ from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._recipe.words import Rate
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._arrays import fitting, placed
-from jaxopt_suite.state._find import find, index, labels, scalar, slot
+from jaxopt_suite.state._find import find, find_named, index, labels, scalar, slot
 
 _RATE = word_of(Rate)
 
@@ -77,11 +77,14 @@ def slot_names(state: Tree, within: str | None = None) -> list[str]:
 def variables(state: Tree, within: str | None = None) -> dict[str, jax.Array]:
     """All arrays of the state by name: `count`, `learning_rate` where one is held, `"<slot>/<path>"`.
 
+    Raises:
+      ValueError: the state of a `from_optax` is in it, whose arrays have no such names: `to_dict` has them all.
+
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> list(jos.state.variables(jos.adam().init({"dense": {"bias": jnp.zeros(3)}})))
     ['count', 'learning_rate', 'm/dense/bias', 'v/dense/bias']
     """
-    return find("variables", state, within).named("variables")
+    return find_named("variables", state, within).named("variables")
 
 
 def get_slot(state: Tree, path: str, name: str, within: str | None = None) -> jax.Array:

@@ -12,6 +12,7 @@ from jaxopt_suite._recipe.check import nearest
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import MEMBERS, OptimizerState, opened, values, with_values
 from jaxopt_suite.state._names import group_key, slot_names
+from jaxopt_suite.state._variables import listed, ours
 
 
 class Found:
@@ -92,7 +93,7 @@ def find(owner: str, tree: Tree, within: str | None, which: Callable[[OptimizerS
 
 def find_all(owner: str, tree: Tree, within: str | None) -> Found:
     """Our state inside a tree, if it is all that there is to keep; else a sentence, so that nothing is lost."""
-    chosen = find(owner, tree, within)
+    chosen = find_named(owner, tree, within)
     others = [one for one in everything(owner, tree) if one.place != chosen.place and {*one.state.stages} - {MEMBERS}]
     if within is None and others:
         kept = sorted({key for one in others for key in one.state.stages} - {MEMBERS})
@@ -100,6 +101,15 @@ def find_all(owner: str, tree: Tree, within: str | None) -> Found:
             f"{owner}: around the optimizer at {chosen.place!r} this state keeps {kept} too, which would be lost: save "
             f"the whole tree with orbax, or each of {_listed([chosen, *others])} with within=."
         )
+    return chosen
+
+
+def find_named(owner: str, tree: Tree, within: str | None) -> Found:
+    """Our state inside a tree, if its arrays have names: those that a state of Optax's keeps have none."""
+    chosen = find(owner, tree, within)
+    kept = [chosen] if within is not None else [one for one in everything(owner, tree) if one.outermost]
+    if any(v.is_foreign for one in kept for v in listed(one.state, ours)):
+        raise ValueError(f"{owner}: this state keeps Optax's state too, which would be lost: use jos.state.to_dict.")
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -114,6 +115,8 @@ def _variable(owner: str, name: str, said: Any, flat: Mapping[str, Any]) -> Vari
     found = Variable(value, said["state"], said["slot"], said["parameter"], stage, said["field"])
     if found.name != name:
         raise ValueError(f"{owner}: {show(name)} is {show(found.name)} by what {ABOUT!r} says of it.")
+    if stage is not None and not re.fullmatch(r"(_\d+)?", found.slot.removeprefix(found.field)):
+        raise ValueError(f"{owner}: {show(name)} is {show(found.field)} by what {ABOUT!r} says of its field.")
     if "scale" not in said:
         return found
     scale = flat[said["scale"]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from jaxopt_suite._recipe.check import check, nearest, show
@@ -66,18 +67,27 @@ class Matched:
     Attributes:
       paths: the new path of each old parameter.
       source: the number of the old variable that each new one takes its value from, by its own; others start fresh.
+      merged: the numbers of old variables that are one for all parameters, and become one with others like them.
       unfit: why an old variable does not fit where it belongs, by its number.
       origin: the old states that the count and the rate of each new state come from, by their places.
     """
 
-    def __init__(self, old: Sequence[Variable], new: Sequence[Variable], rename: Rename, code_rate: bool = False):
+    def __init__(
+        self,
+        old: Sequence[Variable],
+        new: Sequence[Variable],
+        rename: Rename,
+        code_rate: bool = False,
+        names: Sequence[str] = (),
+    ):
         self.old, self.new, self.rename = old, new, rename
-        self.paths = rename.all(list(dict.fromkeys(v.path for v in old if v.path and v.is_slot)), _ends(old))
+        self.paths = rename.all(list(dict.fromkeys(v.path for v in old if v.path and v.is_slot)), [*_ends(old), *names])
         self.slots_at: dict[Any, set[str]] = defaultdict(set)
         for v in (*old, *new):
             self.slots_at[v.place, v.stage, v.path].add(v.slot)
         self.source: dict[int, int] = {}
         self.unfit: dict[int, str] = {}
+        self.merged: set[int] = set()
         self._match_slots()
         self._match_foreign()
         self.origin = {place: self._origin(place) for place in dict.fromkeys(v.place for v in new if not v.is_foreign)}
@@ -155,7 +165,7 @@ class Matched:
         held = Counter(v.place for v in old if v.is_slot and self.paths.get(v.path) in paths)
         if held:
             return sorted(held, key=lambda name: (-held[name], name != place))
-        counted = [v.place for v in self.old if v.is_count]
+        counted = [*dict.fromkeys(v.place for v in self.old if v.is_count or v.is_rate)]
         of_others = paths and any(v.is_slot and v.path and v.place == place for v in self.old)
         if place in counted and not of_others:
             return [place]
@@ -196,10 +206,17 @@ class Matched:
             near = near or [i for i in found if self.old[i].place in self.origin[v.place]]
             if near:
                 self._take(j, near[0])
+                self.merged |= {i for i in near if _alike(self.old[i].value, self.old[near[0]].value)}
 
 
 def _is_floating(x: Any) -> bool:
     return is_blocks(x) or bool(jnp.issubdtype(x.dtype, jnp.floating))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if is_blocks(a) or is_blocks(b):
+        return a is b
+    return isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.array_equal(a, b))
 
 
 def _root(key: str) -> str:

@@ -84,15 +84,19 @@ def moved(
     rename: Rules,
     strict: bool,
     code_rate: bool = False,
+    names: Sequence[str] = (),
 ) -> tuple[Tree, Migration]:
-    """`fresh`, the first state of `tx`, with the values of old variables; and what became of each."""
+    """`fresh`, the first state of `tx`, with the values of old variables; and what became of each.
+
+    `names` are the old parameters, where some have no variable.
+    """
     new = list(listed(fresh, ours))
-    matched = Matched(old, new, Rename(owner, rename), code_rate)
+    matched = Matched(old, new, Rename(owner, rename), code_rate, names)
     source, fates = matched.source, tuple(_fates(matched, trees.paths(params)))
     report = Migration(_called(tx), fates, tuple(_notes(matched)))
     if strict and report.lost:
         _refuse(owner, report)
-    if old and new and not source:
+    if any(v.is_slot for v in old) and new and not source:
         raise ValueError(
             f"{owner}: nothing of this state is known here: it is of another optimizer and other parameters."
         )
@@ -128,6 +132,8 @@ def _fates(matched: Matched, parameters: Sequence[str]) -> Iterator[Fate]:
     used, rated = {*matched.source.values()}, any(v.is_rate for v in new)
     for i, v in enumerate(old):
         if i in used or (v.is_rate and rated) or (v.is_count and any(_equal(v.value, count) for count in counts)):
+            continue
+        if i in matched.merged:
             continue
         why = matched.unfit.get(i) or _why(matched, v, parameters)
         yield Fate(v.name, *_place(v), "dropped", why=why, lost=not v.is_rate and not _is_idle(v, old))

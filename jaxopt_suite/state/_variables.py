@@ -26,7 +26,7 @@ class Stage(NamedTuple):
       key: what it is called in a state, `""` where that is not known.
       kind: the name of the class of its slots, `""` where that is not known.
       fields: the names of all its slots, whether they exist or not; empty where that is not known.
-      later: those of them that states written earlier may not have.
+      later: those of them that a state may lack: one written earlier, or one of which what is None was left out.
     """
 
     key: str = ""
@@ -108,7 +108,8 @@ def ours(node: Any) -> Unit | None:
 
 
 def _stage(key: str, slots: Any) -> Stage:
-    return Stage(key, type(slots).__name__, slots._fields, (*slots._field_defaults,))
+    later = (name for name, tree in slots._asdict().items() if tree is None or name in slots._field_defaults)
+    return Stage(key, type(slots).__name__, slots._fields, (*later,))
 
 
 def _columns(slots: Any, scales: Mapping[str, Tree]) -> Columns:

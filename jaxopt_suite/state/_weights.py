@@ -23,6 +23,9 @@ def get_weights(state: Tree, dialect: str = "keras", within: str | None = None) 
     Keras 2.11 and later list the slots parameter by parameter, averages of the parameters first;
     `dialect="legacy"` lists slot by slot, as TF <= 2.10 and TF Addons do. The learning rate is not among them.
 
+    Raises:
+      ValueError: the state keeps more, in other states or as a `from_optax` does: `to_dict` has it all.
+
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> params = {"kernel": jnp.zeros((20, 10)), "bias": jnp.zeros(10)}
     >>> len(jos.state.get_weights(jos.rmsprop().init(params)))
@@ -65,6 +68,7 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
 
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
+      ValueError: the state keeps more, in other states or as a `from_optax` does: `to_dict` has it all.
     """
     _hdf5.write("save_weights", file, find_all("save_weights", state, within).named("save_weights"), overwrite)
 
@@ -87,7 +91,9 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
     changed = {}
     for name, tree in found.slots.items():
         changed[name] = trees.like(tree, [new.get(label) for label in labels(name, tree)])
-    loaded = found.with_slots(changed)._replace(count=trees.like(found.state.count, [new["count"]]))
+    loaded = found.with_slots(changed)
+    if "count" in new:
+        loaded = loaded._replace(count=trees.like(loaded.count, [new["count"]]))
     if "learning_rate" in new:
         loaded = loaded._replace(rate=trees.like(loaded.rate, [new["learning_rate"]]))
     return found.put(loaded)
