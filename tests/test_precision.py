@@ -459,7 +459,9 @@ def test_a_block_is_nan_as_a_whole():
     assert np.isnan(np.asarray(jos.state.get_slot(state, "", "v"))).all()
 
 
-@pytest.mark.parametrize("shape", [(64, 2048), (1024, 512), (8, 256)])
+@pytest.mark.parametrize(
+    "shape", [(64, 2048), *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((1024, 512), (8, 256)))]
+)
 def test_codes_on_explicit_axes(shape):
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Explicit,))
     w = jax.device_put(matrix(0, shape), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "model")))

@@ -247,9 +247,7 @@ def _rules(value: Value, word: Word, refuse: Refuse) -> dict[str, Value]:
 
 def _specs(value: Value, word: Word, refuse: Refuse) -> tuple[tuple[str, Value], ...]:
     """Pairs of a regex and a name, some names or None for each dimension."""
-    pairs = tuple(value.items()) if isinstance(value, Mapping) else value
-    named = _rules(pairs, word, refuse) if pairs else {}
-    return tuple((pattern, _spec(spec, refuse)) for pattern, spec in named.items())
+    return tuple((pattern, _spec(spec, refuse)) for pattern, spec in _rules(value, word, refuse).items())
 
 
 def _spec(spec: Value, refuse: Refuse) -> tuple[Value, ...]:
