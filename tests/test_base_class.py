@@ -78,7 +78,7 @@ def test_excluded_from_decay():
     assert replaced.get_config()["exclude_from_weight_decay"] == ["b"]
 
 
-@rows("exclusion")
+@rows("exclusion", few=True)
 def test_exclusion_is_no_decay(row):
     if "weight_decay" not in params_of(row):
         pytest.skip("there is no weight decay")
@@ -161,7 +161,7 @@ def test_hyperparameters_may_be_schedules_and_arrays(row):
     same(steps(row.build(**arrays), params, grads, 3)[0], want, 2e-4)
 
 
-@rows("aggregation")
+@rows("aggregation", few=True)
 def test_aggregation_sums_or_averages_before_the_clip(row):
     if "axis_name" not in params_of(row):
         pytest.skip("the wrapped optimizer aggregates")

@@ -50,10 +50,18 @@ COMMON_BAD = [
 ]
 
 
-def rows(prop):
-    """All rows; one that is exempt from a property is skipped with its reason."""
-    marks = {row.name: [pytest.mark.skip(reason=row.exempt[prop])] if prop in row.exempt else [] for row in ROWS}
-    return pytest.mark.parametrize("row", [pytest.param(row, marks=marks[row.name], id=row.name) for row in ROWS])
+# the rows that stand for the others where each takes seconds; those run too, but not first
+FEW = {"sgd", "adam", "lamb", "muon", "novograd", "lookahead"}
+
+
+def rows(prop="", few=False):
+    """All rows; one that is exempt from a property is skipped with its reason. With `few`, most of them are slow."""
+
+    def marks(row):
+        skipped = [pytest.mark.skip(reason=row.exempt[prop])] if prop in row.exempt else []
+        return [*skipped, pytest.mark.slow] if few and row.name not in FEW else skipped
+
+    return pytest.mark.parametrize("row", [pytest.param(row, marks=marks(row), id=row.name) for row in ROWS])
 
 
 def params_of(row):

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from programs import example, same, steps
 from rows import ROWS
-from test_conformance import rows
+from test_conformance import FEW, rows
 from test_groups import compositions
 
 import jaxopt_suite as jos
@@ -26,7 +26,7 @@ accumulate, dynamic = jos.transforms.accumulate, jos.transforms.unscale_dynamica
 # updates and their dtype
 
 
-@rows("dtypes")
+@rows("dtypes", few=True)
 def test_sixteen_bit_gradients_lose_nothing(row):
     """With float32 parameters and bfloat16 gradients `update` and `apply_gradients` agree."""
     params, grads = example()
@@ -189,7 +189,10 @@ def large(tx):
     return jax.jit(lambda p, s, g: tx.apply_gradients(g, s, p), donate_argnums=(0, 1))
 
 
-@pytest.mark.parametrize("tx", [*(row.build() for row in ROWS), *compositions(), jos.adam(use_ema=True)], ids=repr)
+EACH = [pytest.param(row.build(), marks=[] if row.name in FEW else pytest.mark.slow) for row in ROWS]
+
+
+@pytest.mark.parametrize("tx", [*EACH, *compositions(), jos.adam(use_ema=True)], ids=repr)
 def test_a_state_that_was_just_made_can_be_donated(tx):
     params, grads = example()
     buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, tx.init(params))) if x.size]

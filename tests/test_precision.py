@@ -12,6 +12,7 @@ import optax
 import pytest
 from programs import example, quick, steps
 from rows import ROWS
+from test_conformance import rows
 
 import jaxopt_suite as jos
 from jaxopt_suite import precision
@@ -21,14 +22,7 @@ OPTIMIZERS = [row for row in ROWS if "optimizer" not in row.make.__signature__.p
 WRITERS = (precision.master_weights, precision.stochastic_rounding, precision.kahan_summation)
 EIGHT = {"m": "blockwise8", "v": "blockwise8"}
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-some_rows = pytest.mark.parametrize(
-    "row",
-    [
-        row if row.name in {"sgd", "adam", "lamb", "muon", "lookahead"} else pytest.param(row, marks=pytest.mark.slow)
-        for row in ROWS
-    ],
-    ids=lambda row: row.name,
-)
+some_rows = rows(few=True)
 every_writer = pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
 
 

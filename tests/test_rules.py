@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rows import ROWS
+from test_conformance import rows
 
 import jaxopt_suite as jos
 from jaxopt_suite._algorithms.conditional_gradient import _top_singular
@@ -52,7 +53,7 @@ def finite(tree):
     return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(tree))
 
 
-@EVERY
+@rows(few=True)
 def test_a_run_can_be_differentiated_where_gradients_are_zero(row):
     clipped = built(row, **CORNERS, global_clipnorm=1.0)
     tx = jos.chain(jos.transforms.clip_by_norm(1.5), clipped)

@@ -116,7 +116,7 @@ def gradient(params):
     return nnx.merge(graph, state).loss()
 
 
-@rows("nnx")
+@rows("nnx", few=True)
 def test_nnx_optimizer(row):
     model = Model()
     params = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(model, nnx.Param)))
@@ -184,7 +184,7 @@ def sharded(tree, mesh):
     return jax.tree.map(put, tree)
 
 
-@rows("orbax")
+@rows("orbax", few=True)
 def test_orbax_from_eight_devices_to_four(row, tmp_path):
     eight, four = (Mesh(np.array(jax.devices()[:n]), ("d",)) for n in (8, 4))
     params = {"kernel": jnp.linspace(-1, 1, 64).reshape(16, 4), "bias": jnp.ones(3)}
