@@ -157,7 +157,7 @@ def bytes_held() -> dict[str, Any]:
     return found
 
 
-def time(tree: str = "ResNet-50", seconds: float = 30.0) -> dict[str, Any]:
+def time(tree: str = "ResNet-50", seconds: float = 20.0) -> dict[str, Any]:
     """The donated step of each storage as a ratio to the float32 step of the same rounds."""
     found: dict[str, Any] = {}
     for dtype in (jnp.float32, jnp.bfloat16):
