@@ -32,6 +32,7 @@ ARGUMENTS = {
     "two_tower": ("--users", "2000", "--items", "1000", "--steps", "20"),
 }
 LONG = ("train_digits", "data_parallel_processes", "two_tower")  # these run slowly, or in tests of their own
+LONG += ("learning_rate_sweep", "learn_the_rates", "compose_with_optax")  # several seconds each: in CI alone
 
 
 @pytest.fixture
