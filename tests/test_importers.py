@@ -227,8 +227,8 @@ def test_keras_refuses_what_does_not_fit():
            {"^layer": ""})  # fmt: skip
     refuse(TypeError, "transform must return an array, got a NoneType for 'conv/kernel'", ask, kept, params, None,
            config, None, lambda path, x: None)  # fmt: skip
-    refuse(ValueError, "keras: the file must end with '.keras', '.weights.h5' or '.h5', got '/tmp/ckpt-1.index'. What "
-           "tf.train.Checkpoint wrote only TensorFlow reads", ask, "/tmp/ckpt-1.index", params)  # fmt: skip
+    refuse(ValueError, "keras: the file must end with '.keras', '.weights.h5' or '.h5', got 'runs/ckpt-1.index'. What "
+           "tf.train.Checkpoint wrote only TensorFlow reads", ask, "runs/ckpt-1.index", params)  # fmt: skip
     refuse(TypeError, "keras: expected an optimizer of Keras, its variables, or a file, got 3.", ask, 3, params)
     refuse(ValueError, "unknown class name 'Adamm'. Did you mean 'adam'?", ask, kept, params, None,
            {**config, "class_name": "Adamm"})  # fmt: skip
