@@ -1,13 +1,16 @@
 """Training in 16 bits and with 8-bit state, beside float32: losses, bytes, time, and the error of the codes.
 
     python benchmarks/precision.py            # everything
-    python benchmarks/precision.py losses     # one part: losses, stall, bytes, time or codes
+    python benchmarks/precision.py losses     # one part: losses, stall, bytes, time, peers, codes or ahead
+
+Keras, bitsandbytes and torchao (with torch) are measured where they are installed.
 
 Each part writes its results into results/precision.json; PRECISION.md and precision.png are drawn from that.
 """
 
 import argparse
 import functools
+import importlib.util
 import json
 import pathlib
 from typing import Any
@@ -158,17 +161,15 @@ def bytes_held() -> dict[str, Any]:
 
 
 def time(tree: str = "ResNet-50", seconds: float = 20.0) -> dict[str, Any]:
-    """The donated step of each storage as a ratio to the float32 step of the same rounds."""
+    """The donated step of each storage as a ratio to the step all in float32, in the same rounds."""
     found: dict[str, Any] = {}
     for dtype in (jnp.float32, jnp.bfloat16):
         name = jnp.dtype(dtype).name
-        run, temporaries = {}, {}
+        run = {"all float32": _Stepper(jos.adam(), TREES[tree](), jnp.float32)}
         for storage, tx in storages(dtype).items():
-            if dtype == jnp.bfloat16 and storage.endswith(" bfloat16"):
-                continue
-            one = _Stepper(tx, TREES[tree](), dtype)
-            run[storage], temporaries[storage] = one, one.temporaries
-        first = next(iter(run))
+            if storage != "float32" and not storage.endswith(" bfloat16"):
+                run[storage] = _Stepper(tx, TREES[tree](), dtype)
+        first, temporaries = next(iter(run)), {storage: one.temporaries for storage, one in run.items()}
         taken = rounds(run, 40, seconds)
         found[name] = {
             "milliseconds": {key: [1e3 * q for q in quartiles(values)] for key, values in taken.items()},
@@ -199,6 +200,76 @@ class _Stepper:
         jax.block_until_ready(self.params)
 
 
+def peers(seconds: float = 60.0) -> dict[str, Any]:
+    """The step of 8-bit Adam in bitsandbytes and torchao, as a ratio to torch's fused step in float32."""
+    import torch
+    from bitsandbytes.optim import Adam8bit as BitsAndBytes
+    from torchao.optim import Adam8bit as TorchAO
+
+    torch.set_num_threads(machine()["cores"])
+    tree = TREES["ResNet-50"]()
+    run: dict[str, Any] = {
+        "torch.optim.Adam(fused=True)": _torch_step(functools.partial(torch.optim.Adam, fused=True), tree)
+    }
+    run |= {"bitsandbytes.optim.Adam8bit": _torch_step(BitsAndBytes, tree)}
+    run |= {"torchao.optim.Adam8bit": _torch_step(TorchAO, tree)}
+    run |= {
+        f"adam, {name}": _Stepper(storages(jnp.float32)[name], tree, jnp.float32) for name in ("float32", "blockwise8")
+    }
+    first = {name: "adam, float32" if name.startswith("adam") else next(iter(run)) for name in run}
+    taken = {name: np.asarray(values) for name, values in rounds(run, 10, seconds).items()}
+    return {
+        name: {"milliseconds": quartiles(1e3 * values), "ratio": quartiles(values / taken[first[name]])}
+        for name, values in taken.items()
+    }
+
+
+def _torch_step(make: Any, tree: Any) -> Any:
+    """The step of an optimizer of torch's, ready to be taken again and again."""
+    import torch
+
+    shapes = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple))
+    params = [torch.nn.Parameter(1e-2 * torch.randn(shape)) for shape in shapes]
+    for w in params:
+        w.grad = w.detach().clone()
+    step = make(params).step
+    step()
+    return step
+
+
+def peer_codes() -> dict[str, Any]:
+    """There and back through the codes of the libraries that are installed, in blocks of 256."""
+    found: dict[str, Any] = {}
+    try:
+        import torch
+        from bitsandbytes import functional as bnb
+
+        def bitsandbytes(x: np.ndarray, signed: bool) -> np.ndarray:
+            levels = bnb.create_dynamic_map(signed=signed)
+            coded, state = bnb.quantize_blockwise(torch.tensor(x), code=levels, blocksize=256)
+            return bnb.dequantize_blockwise(coded, state).numpy()
+
+        found["bitsandbytes"] = bitsandbytes
+    except ImportError:
+        pass
+    try:
+        import torch
+        from torchao.optim import quant_utils
+
+        def torchao(x: np.ndarray, signed: bool) -> np.ndarray:
+            levels = torch.tensor(quant_utils.create_dynamic_map(signed))
+            flat = torch.nn.functional.pad(torch.tensor(x).ravel(), (0, -x.size % 256))
+            scaled, scale = quant_utils.scale_tensor(flat, 256)
+            coded = quant_utils.quantize_8bit_with_qmap(scaled.view(flat.shape), levels)
+            back = quant_utils.dequant_with_qmap(coded, levels, scale)
+            return back.ravel()[: x.size].reshape(x.shape).numpy()
+
+        found["torchao"] = torchao
+    except ImportError:
+        pass
+    return found
+
+
 def codes() -> dict[str, Any]:
     """The error of the codes, and of the published dynamic map, on the moments that training the text model left."""
     task, rate = TASKS["text"](), jos.schedules.cosine_decay(RATE["text"], decay_steps=STEPS["text"])
@@ -208,7 +279,7 @@ def codes() -> dict[str, Any]:
     sums: dict[str, list[np.ndarray]] = {}
     for path in [name[2:] for name in named if name.startswith("m/")]:
         m, v = named[f"m/{path}"], named[f"v/{path}"]
-        for way, quantized in (("ours", _ours), ("dynamic map", _dynamic)):
+        for way, quantized in {"ours": _ours, "dynamic map": _dynamic, **peer_codes()}.items():
             qm, qv = quantized(m, True), quantized(v, False)
             exact, coded = m / (np.sqrt(v) + 1e-7), qm / (np.sqrt(qv) + 1e-7)
             rows = np.abs(qm - m).sum(), np.abs(m).sum(), np.abs(qv - v).sum(), np.abs(v).sum()
@@ -274,13 +345,25 @@ def ahead() -> dict[str, Any]:
     return found
 
 
-PARTS = {"losses": losses, "stall": stall, "bytes": bytes_held, "time": time, "codes": codes, "ahead": ahead}
+PARTS = {
+    "losses": losses,
+    "stall": stall,
+    "bytes": bytes_held,
+    "time": time,
+    "peers": peers,
+    "codes": codes,
+    "ahead": ahead,
+}
+
+
+def importable(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts to measure; all without any")
-    for part in parser.parse_args().parts or PARTS:
+    for part in parser.parse_args().parts or [part for part in PARTS if part != "peers" or importable("torchao")]:
         where = machine()
         result = PARTS[part]()
         held = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -245,7 +245,14 @@ def _by_platform(x: jax.Array, blocks: int, default: Callable, tpu: Callable) ->
 def _largest(bits: jax.Array, blocks: int) -> jax.Array:
     n = bits.shape[-1]
     width = n if blocks == 1 else block_of(n, blocks)
-    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, blocks * width - n)])
+    whole = n // width
+    first = _largest_of_equal(bits[..., : whole * width], whole, width)
+    if whole == blocks:
+        return first
+    return jnp.concatenate([first, _largest_of_equal(bits[..., whole * width :], 1, n - whole * width)], -1)
+
+
+def _largest_of_equal(bits: jax.Array, blocks: int, width: int) -> jax.Array:
     inner = math.gcd(width, 16)  # in two steps, which the compiler for CPUs turns into vectors
     return jnp.max(jnp.max(bits.reshape(*bits.shape[:-1], blocks, width // inner, inner), -2), -1)
 
