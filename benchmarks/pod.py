@@ -49,7 +49,7 @@ PODS: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
 }
 
 # layers, width: of each layer a matrix up to four times the width and one down
-MODELS = {"128 M": (4, 2048), "1 B": (30, 2048)}
+MODELS = {"128 M": (4, 2048), "1 B": (30, 2048), "7 B": (33, 5120), "70 B": (83, 10240)}
 ROWS_PER_CHIP = 16
 
 Tx = Any
@@ -102,7 +102,7 @@ def stepping(tx: Tx, loss: Callable = loss_fn) -> Callable:
     return step
 
 
-def by_jit(tx: Tx, params: Any, chips: Mesh, fsdp: bool, zero: bool) -> tuple[Callable, tuple]:
+def by_jit(tx: Tx, params: Any, batch: Any, chips: Mesh, fsdp: bool, zero: bool) -> tuple[Callable, tuple]:
     axes = chips.axis_names
     specs = jax.tree.map(lambda x: P(None, axes) if fsdp and x.ndim == 3 else P(), params)
     params = on(chips, params, specs)
@@ -110,10 +110,11 @@ def by_jit(tx: Tx, params: Any, chips: Mesh, fsdp: bool, zero: bool) -> tuple[Ca
     of_state = jos.parallel.state_sharding(tx, params, chips, axes if zero else None)
     state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, of_state)
     placed = jax.tree.map(lambda x: x.sharding, (params, state))
-    return jax.jit(stepping(tx), donate_argnums=(0, 1), out_shardings=placed), (params, state)
+    step = jax.jit(stepping(tx), donate_argnums=(0, 1), out_shardings=placed)
+    return step, (params, state, on(chips, batch, P(axes)))
 
 
-def by_shard_map(tx: Tx, params: Any, chips: Mesh) -> tuple[Callable, tuple]:
+def by_shard_map(tx: Tx, params: Any, batch: Any, chips: Mesh) -> tuple[Callable, tuple]:
     axes = chips.axis_names
 
     def loss(params: Any, batch: jax.Array) -> jax.Array:
@@ -121,33 +122,47 @@ def by_shard_map(tx: Tx, params: Any, chips: Mesh) -> tuple[Callable, tuple]:
 
     step = jax.shard_map(stepping(tx, loss), mesh=chips, in_specs=(P(), P(), P(axes)), out_specs=P())
     everything = on(chips, (params, jax.eval_shape(tx.init, params)), P())
-    return jax.jit(step, donate_argnums=(0, 1)), everything
+    return jax.jit(step, donate_argnums=(0, 1)), (*everything, on(chips, batch, P(axes)))
 
 
-WAYS: dict[str, Callable[[Tx, Any, Mesh], tuple[Callable, tuple]]] = {
+def by_pmap(tx: Tx, params: Any, batch: Any, chips: Mesh) -> tuple[Callable, tuple]:
+    n = chips.size
+    tx = optax.chain(jos.transforms.aggregate_gradients("chips", axis_op="mean"), tx)
+    step = jax.pmap(stepping(tx), axis_name="chips", devices=[*chips.devices.flat], donate_argnums=(0, 1))
+    whole = params, jax.eval_shape(tx.init, params)
+    copies = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), whole)
+    return step, (*copies, jax.ShapeDtypeStruct((n, batch.shape[0] // n, batch.shape[1]), batch.dtype))
+
+
+WAYS: dict[str, Callable[[Tx, Any, Any, Mesh], tuple[Callable, tuple]]] = {
     "jit": functools.partial(by_jit, fsdp=False, zero=False),
     "shard_map": by_shard_map,
+    "pmap": by_pmap,
     "ZeRO-1": functools.partial(by_jit, fsdp=False, zero=True),
     "FSDP": functools.partial(by_jit, fsdp=True, zero=False),
 }
 
-# optimizers: ours, Optax's, the dtype of the parameters
-PAIRS: dict[str, tuple[Callable[[], Tx], Callable[[], Tx] | None, Any]] = {
+# optimizers: ours, Optax's, the dtype of the parameters, and the bytes of our slots for each entry
+PAIRS: dict[str, tuple[Callable[[], Tx], Callable[[], Tx] | None, Any, int]] = {
     "adamw, clip": (
         lambda: jos.adamw(1e-3, global_clipnorm=1.0),
         lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3)),
         jnp.float32,
+        8,
     ),
-    "adamw, bfloat16 weights": (lambda: jos.adamw(1e-3), lambda: optax.adamw(1e-3), jnp.bfloat16),
-    "adamw, master weights": (lambda: jos.precision.master_weights(jos.adamw(1e-3)), None, jnp.bfloat16),
-    "adamw, 8-bit slots": (lambda: jos.precision.state_dtype(jos.adamw(1e-3), "blockwise8"), None, jnp.float32),
+    "adamw, bfloat16 weights": (lambda: jos.adamw(1e-3), lambda: optax.adamw(1e-3), jnp.bfloat16, 8),
+    "adamw, master weights": (lambda: jos.precision.master_weights(jos.adamw(1e-3)), None, jnp.bfloat16, 12),
+    "adamw, 8-bit slots": (lambda: jos.precision.state_dtype(jos.adamw(1e-3), "blockwise8"), None, jnp.float32, 2),
 }
+
+FITTING = {"1 B": "v5e 4x4", "7 B": "v5e 8x8", "70 B": "v5e 16x16"}  # pods that hold a model with FSDP
 
 CASES = (
     *(("v5e 4x4", "128 M", way, "adamw, clip") for way in WAYS),
     *((pod, "1 B", "ZeRO-1", "adamw, clip") for pod in PODS if pod.startswith("v5e")),
     *(("v5e 16x16", "1 B", "ZeRO-1", name) for name in PAIRS if name != "adamw, clip"),
     ("v5e 16x16", "1 B", "jit", "adamw, clip"),
+    *((pod, model, "FSDP", name) for model, pod in FITTING.items() for name in PAIRS),
     *((pod, "128 M", "ZeRO-1", "adamw, clip") for pod in ("v5p 4x4x4", "2 slices of v5e 4x4")),
 )
 
@@ -186,12 +201,11 @@ def nbytes(shape: str) -> int:
 
 
 def compiled(way: str, tx: Tx, model: str, dtype: Any, chips: Mesh) -> dict[str, Any]:
-    step, (params, state) = WAYS[way](tx, shapes(model, dtype), chips)
     batch = jax.ShapeDtypeStruct((ROWS_PER_CHIP * chips.size, MODELS[model][1]), dtype)
-    batch = on(chips, batch, P(chips.axis_names))
+    step, arguments = WAYS[way](tx, shapes(model, dtype), batch, chips)
     start = time.perf_counter()
     try:
-        executable = step.lower(params, state, batch).compile()
+        executable = step.lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:
         if (short := re.search(r"memory required for .*", str(error))) is None:
             raise
@@ -206,6 +220,14 @@ def compiled(way: str, tx: Tx, model: str, dtype: Any, chips: Mesh) -> dict[str,
 
 
 # what a step takes on paper
+
+
+def held(way: str, model: str, dtype: Any, slots: int, chips: int) -> float:
+    """MiB on each chip of parameters and slots, as the guide counts them: `p + s`, `p + s / N` or `(p + s) / N`."""
+    entries, p = sum(math.prod(x.shape) for x in shapes(model, dtype).values()), jnp.dtype(dtype).itemsize
+    share = {"ZeRO-1": p + slots / chips, "FSDP": (p + slots) / chips}.get(way, p + slots)
+    return entries * share / 2**20
+
 
 FLOPS, LINKS = 197e12, 200e9  # of a v5e chip, as Google gives them: bfloat16, a second; bytes between chips, a second
 TOKENS = 8192  # of the batch on each chip
@@ -237,9 +259,10 @@ Written by `python benchmarks/pod.py`; do not edit. Nothing here was run: it is 
 
 {machine}
 
-A step is the loss, its gradient and the update of a stack of MLP layers (128 M: 4 layers of width 2048; 1 B: 30), with
-{rows} rows of the batch on each chip. Arguments are parameters, state and batch, donated, in MiB on each chip.
-Collectives are counted as often as their loop runs; their bytes are those of the results on one chip.
+A step is the loss, its gradient and the update of a stack of MLP layers ({models}),
+with {rows} rows of the batch on each chip. Arguments are parameters, state and batch, donated, in MiB on each chip;
+"guide" is what docs/parallel.md counts for the parameters and our slots (FSDP splits all but the biases). Collectives
+are counted as often as their loop runs; their bytes are those of the results on one chip.
 """
 
 PAPER = """
@@ -252,7 +275,7 @@ the arithmetic. The program's batch is 16 rows on each chip: on 4 chips the comp
 (collective-permute) where it would reduce the gradients of 8192.
 """
 
-HEAD = ["pod", "model", "way", "optimizer", "library", "arguments", "temporaries", "collectives", "compile, s"]
+HEAD = ["pod", "model", "way", "optimizer", "library", "guide", "arguments", "temporaries", "collectives", "compile, s"]
 
 
 def main() -> None:
@@ -269,15 +292,17 @@ def main() -> None:
         wanted = model in options.model and way in options.way and name in options.optimizer
         if chips.get(pod) is None or not wanted:
             continue
-        ours, theirs, dtype = PAIRS[name]
+        ours, theirs, dtype, slots = PAIRS[name]
+        guide = f"{held(way, model, dtype, slots, chips[pod].size):.1f}"
         for library, make in (("ours", ours), ("optax", theirs)):
             if make is not None:
                 found = compiled(way, make(), model, dtype, chips[pod])
                 if (model, way, name, library) == ("1 B", "ZeRO-1", "adamw, clip", "ours"):
                     paper.append(on_paper(chips[pod].size, model, found["collectives"]))
-                rows.append([pod, model, way, name, library, *cells(found)])
+                rows.append([pod, model, way, name, library, guide if library == "ours" else "", *cells(found)])
                 print(*rows[-1], sep="  ", flush=True)
-    text = TEXT.format(machine=described(machine()), rows=ROWS_PER_CHIP)
+    models = "; ".join(f"{model}: {layers} layers of width {width}" for model, (layers, width) in MODELS.items())
+    text = TEXT.format(machine=described(machine()), rows=ROWS_PER_CHIP, models=models)
     text += f"\n{report.table(HEAD, rows)}\n{PAPER}\n"
     text += report.table(["chips", "arithmetic, ms", "communication, ms", "efficiency"], paper)
     (options.folder / "POD.md").write_text(text + "\n")

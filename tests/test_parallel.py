@@ -140,7 +140,7 @@ def test_replicas_whose_gradients_are_summed_are_no_shards():
 @pytest.mark.parametrize(
     ("tx", "words"),
     [
-        (jos.muon(), "muon: at 'kernel': it is split over ('model',), and its rule must know along which of its dim"),
+        (jos.muon(), "muon: at 'kernel': it is split over ('model',), and along which of its dimensions must be known"),
         (jos.adafactor(), "adafactor: at 'kernel': it is split over ('model',)"),
         (jos.adam(shard_axes={"bias": (None, "model")}), "adam: shard_axes must fit the shape (6,) of 'bias', got (No"),
     ],
@@ -202,6 +202,62 @@ def test_pmap_cannot_tell_and_is_told():
     got = jax.pmap(lambda w: tx.apply_gradients(w, tx.init(w), w)[0], axis_name="data")(parts)
     want, _ = after_steps(jos.lamb(0.1), params, params, 1)
     same(np.ravel(got["w"]), want["w"])
+
+
+ROUNDED = {"rows": P("data"), "columns": P(None, ("data", "model")), "vector": P(("model", "data")), "whole": P()}
+
+
+def in_parts(tx, state, params, checked=True, specs=ROUNDED, of_state=None):
+    """Two steps inside `shard_map`, from a state that was made outside."""
+
+    def steps(params, state):
+        for _ in range(2):
+            params, state = tx.apply_gradients(params, state, params)
+        return params, state
+
+    every = (specs, of_state)
+    return quick(jax.shard_map(steps, mesh=mesh_of(), in_specs=every, out_specs=every, check_vma=checked))(params, state)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_rounding_by_chance_is_that_of_one_device(checked):
+    """Each part draws by its place in the whole: parameters and coded slots, to the bit."""
+
+    def make(**said):
+        tx = jos.precision.state_dtype(jos.lion(0.1, **said), "blockwise8", min_size=1, block=16)
+        return jos.precision.stochastic_rounding(tx)
+
+    shapes = {"rows": (8, 24), "columns": (3, 256), "vector": (128,), "whole": (40,)}
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {n: jax.random.normal(k, shapes[n], jnp.bfloat16) for k, n in zip(keys, shapes, strict=True)}
+    tx = make()
+    placed = on(mesh_of(), params, ROUNDED)
+    of_state = jax.tree.map(lambda s: s.spec, jos.parallel.state_sharding(tx, placed, mesh_of()))
+    got = in_parts(make(shard_axes=ROUNDED), tx.init(params), params, checked, of_state=of_state)
+    state, step = tx.init(params), quick(lambda params, state: tx.apply_gradients(params, state, params))
+    for _ in range(2):
+        params, state = step(params, state)
+    same(got, (params, state), 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({}, "adam: at 'w': it is split over ('model',), and along which of its dimensions must be known: say it by"),
+        ({"shard_axes": {"w": (None, "model")}}, "slots are stored in blocks of 32 along the last dimension, of which "),
+        ({"shard_axes": {"w": ("model",)}}, None),
+    ],
+)
+def test_a_block_that_a_shard_would_cut_is_refused(said, words):
+    """Of 60 entries in blocks of 32, a shard of 30 has one scale, and so have 32 in the whole."""
+    tx = jos.precision.state_dtype(jos.adam(0.1, **said), "blockwise8", min_size=1, block=32)
+    specs = {"w": P("model") if words is None else P(None, "model")}
+    params = {"w": jnp.ones((2, 30 if words is None else 60))}
+    if words is None:
+        in_shard_map(tx, params, params, True, specs)
+    else:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            in_shard_map(tx, params, params, True, specs)
 
 
 def test_shard_axes_is_part_of_the_recipe():

@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxopt_suite.state._codec import Blocks, block_of
+from jaxopt_suite.state._random import Part
+
 ShardAxes: TypeAlias = tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...]
 
 
@@ -55,9 +58,35 @@ class Split:
             full = lax.dynamic_slice_in_dim(full, lax.axis_index(names) * x.shape[i], x.shape[i], i)
         return full
 
-    def part(self) -> jax.Array | None:
-        """The number of this device's part; None where the array is whole."""
-        return lax.axis_index(self.axes) if self.axes else None
+    def number(self) -> jax.Array | None:
+        """The number of this device's part; None where the array is whole, or `part` says more."""
+        return lax.axis_index(self.axes) if self.axes and self.dims is None else None
+
+    def part(self, shape: tuple[int, ...]) -> Part | None:
+        """Where this device's part, of this shape, lies in the whole array; None where that is not known."""
+        if not self.axes or self.dims is None:
+            return None
+        cuts = [(lax.axis_index(names), lax.axis_size(names)) if names else (0, 1) for names in self.dims]
+        first = tuple(i * size for (i, _), size in zip(cuts, shape, strict=True))
+        return Part(first, tuple(n * size for (_, n), size in zip(cuts, shape, strict=True)))
+
+    def check_blocks(self, slot: Blocks, shape: tuple[int, ...], block: int) -> None:
+        """Refuses a slot of an array of this shape whose blocks, of `block` entries, do not end where its parts do.
+
+        Where the dimensions are not known, they must be those that the slots of the whole array would have.
+        """
+        n, blocks = slot.shape[-1], slot.scale.shape[-1]
+        if not self.axes or n % block == 0:
+            return
+        parts = lax.axis_size(self.axes)
+        if self.dims is None and n % block_of(parts * n, parts * blocks) == 0:
+            return
+        dims = self._dims()
+        if any(dims[-1:] if slot.shape == shape else dims):
+            raise SplitError(
+                f"slots are stored in blocks of {block} along the last dimension, of which each device must have whole "
+                f"ones, got {n} entries: split another dimension, or take it out by exclude."
+            )
 
     def _along(self, axis: int | None) -> tuple[str, ...]:
         if self.axes is None:
@@ -70,7 +99,7 @@ class Split:
     def _dims(self) -> tuple[tuple[str, ...], ...]:
         if self.dims is None:
             raise SplitError(
-                f"it is split over {self.axes}, and its rule must know along which of its dimensions: say it by "
+                f"it is split over {self.axes}, and along which of its dimensions must be known: say it by "
                 "shard_axes, such as shard_axes={'kernel': (None, 'model')}."
             )
         return self.dims

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow
 from jaxopt_suite._frame.leafwise import Moment, Rule
-from jaxopt_suite._frame.split import SplitError
+from jaxopt_suite._frame.split import Split, SplitError
 from jaxopt_suite._frame.stages import LeafStage
 from jaxopt_suite._slices import IndexedSlices, dense, values_of
 from jaxopt_suite._trees import Tree
@@ -93,9 +93,11 @@ class Walk:
             chain = tuple(rule.of(names[i], like) if rule.choose else rule for rule in chains[c])
             rows = [table.row(i) for table in tables]
             mine = {n: jnp.asarray(parts[i], c) for n, parts in extra.items()}
-            leaf = leaf_number(names[i], self.splits[i].part()) if draws else None
+            leaf = leaf_number(names[i], self.splits[i].number()) if draws else None
             t = dataclasses.replace(moments[c], extra=mine, leaf=leaf, split=self.splits[i])
             try:
+                for rule, row in zip(chain, rows, strict=True):
+                    _check_blocks(rule, row, self.splits[i], x.shape)
                 moved, rows = self._trace(chain, c)(x, rows, w, t)
             except SplitError as error:
                 path = trees.paths(self.flow.grads)[i]
@@ -145,7 +147,7 @@ def _update_array(
     after = []
     for rule, row in zip(chain, rows, strict=True):
         x, new = rule.update(x, _decoded(row, dtype), w, t)
-        after.append(jax.tree.map(functools.partial(encode, dither=_dither(rule, t)), new, row))
+        after.append(jax.tree.map(functools.partial(encode, dither=_dither(rule, t, x.shape)), new, row))
     return x, after
 
 
@@ -179,8 +181,8 @@ def _update_rows(
     def put(tree: Any, rows: Any) -> Any:
         return jax.tree.map(lambda s, new: x.put(s, new) if is_table(s) else new, tree, rows)
 
-    stores = functools.partial(encode, dither=_dither(rule, t))
     by_rows = rule.absent is None and x.ndim > 1  # codes of a vector have blocks across its rows
+    stores = functools.partial(encode, dither=_dither(rule, t, x.values.shape if by_rows else x.shape))
     stored = rows_of(slots) if by_rows else slots
     present = _decoded(stored, dtype) if by_rows else rows_of(_decoded(slots, dtype))
     w_present, t_present = rows_of(w), dataclasses.replace(t, extra=rows_of(t.extra))
@@ -198,11 +200,18 @@ def _decoded(row: Slots, dtype: jnp.dtype) -> Slots:
     return jax.tree.map(functools.partial(decode, dtype=dtype), row, is_leaf=is_blocks)
 
 
-def _dither(rule: Rule, t: Moment) -> Dither | None:
-    """What the rule's slots are rounded by."""
+def _check_blocks(rule: Rule, row: Slots, split: Split, shape: tuple[int, ...]) -> None:
+    """Refuses coded slots of which a device has no whole blocks."""
+    for slot in filter(is_blocks, row or ()):
+        assert rule.storage is not None
+        split.check_blocks(slot, shape, rule.storage.block)
+
+
+def _dither(rule: Rule, t: Moment, shape: tuple[int, ...]) -> Dither | None:
+    """What the rule's slots of an array of this shape are rounded by."""
     if rule.storage is None or rule.slots is None or t.leaf is None:
         return None
-    return Dither(rule.storage.seed, rule.slots.__name__, t.leaf, t.step)
+    return Dither(rule.storage.seed, rule.slots.__name__, t.leaf, t.step, {shape: t.split.part(shape)})
 
 
 def evaluated(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:

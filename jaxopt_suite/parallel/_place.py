@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    SingleDeviceSharding,
+    use_abstract_mesh,
+)
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import nearest, show
@@ -61,7 +69,9 @@ def places(
     if not hasattr(tx, "init"):
         raise TypeError(f"{owner}: tx must be an optimizer, got {show(tx)}.")
     names = _names(owner, mesh, axis)
-    shapes = jax.eval_shape(tx.init, _typed(owner, params, mesh))
+    explicit = mesh.abstract_mesh.update(axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
+    with use_abstract_mesh(explicit):  # whatever jax.set_mesh says
+        shapes = jax.eval_shape(tx.init, _typed(owner, params, mesh, explicit))
     named = zip(trees.paths(shapes), trees.leaves(shapes), strict=True)
     stored = {id(x): blocks for blocks in coded(shapes) for x in blocks}
     found = [_place(path, x, stored.get(id(x)), mesh.shape, names) for path, x in named if x is not None]
@@ -87,9 +97,8 @@ def _names(owner: str, mesh: AnyMesh, axis: str | Sequence[str] | None) -> tuple
     return tuple(names)
 
 
-def _typed(owner: str, params: Tree, mesh: AnyMesh) -> Tree:
+def _typed(owner: str, params: Tree, mesh: AnyMesh, explicit: AbstractMesh) -> Tree:
     """The parameters as shapes whose types say how they are sharded, so that those of their slots do."""
-    explicit = mesh.abstract_mesh.update(axis_types=(AxisType.Explicit,) * len(mesh.axis_names))
 
     def struct(path: str, w: Any) -> Any:
         if w is None:

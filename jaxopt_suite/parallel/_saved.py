@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._recipe.check import nearest
+from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._trees import Tree
 
 
@@ -18,7 +18,7 @@ def check_saved(saved: Tree, wanted: Tree) -> None:
 
     Raises:
       ValueError: if there are other arrays, or one has another shape.
-      TypeError: if one has another dtype.
+      TypeError: if one has another dtype, and if `saved` holds no arrays at all.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> saved = jos.adam().init({"w": jnp.zeros(3)})
@@ -28,6 +28,11 @@ def check_saved(saved: Tree, wanted: Tree) -> None:
     ValueError: check_saved: the checkpoint has stages/rule/v/w too: it is of another optimizer or model.
     """
     have, want = _arrays(saved), _arrays(wanted)
+    if want and not have:
+        raise TypeError(
+            "check_saved: saved must be a tree of what says its shape and dtype, such as "
+            f"orbax.checkpoint.v1.metadata(folder).metadata, got {show(saved)}."
+        )
     for path, x in want.items():
         if path not in have:
             raise ValueError(

@@ -59,7 +59,8 @@ def init(tx: HasInit, params: Tree, mesh: Mesh, axis: Axis = None) -> Tree:
     >>> tuple(jos.state.get_slot(state, "", "m").sharding.spec)
     ('data', None)
     """
-    return jax.jit(tx.init, out_shardings=_shardings("init", tx, params, mesh, axis))(params)
+    where = _shardings("init", tx, params, mesh, axis)
+    return jax.jit(tx.init, out_shardings=where)(params)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 
-from jaxopt_suite.state._random import random_bits, rounded, stream_number
+from jaxopt_suite.state._random import Part, random_bits, rounded, stream_number
 
 Kind = Literal["float32", "bfloat16", "blockwise8"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -103,10 +103,13 @@ class Storage:
 
 
 class Dither:
-    """Random bits for the slots of one array in one step, 16 for each: two slots of one shape share 32."""
+    """Random bits for the slots of one array in one step, 16 for each: two slots of one shape share 32.
 
-    def __init__(self, seed: int, stage: str, leaf: jax.Array, step: jax.Array):
-        self._draw, self._bits, self._drawn = (seed, stage, leaf, step), {}, 0
+    `parts` says of shapes where an array lies in the whole one; a slot of another shape draws as if it was whole.
+    """
+
+    def __init__(self, seed: int, stage: str, leaf: jax.Array, step: jax.Array, parts: Mapping[Any, Part | None]):
+        self._draw, self._bits, self._drawn, self._parts = (seed, stage, leaf, step), {}, 0, parts
 
     def __call__(self, shape: tuple[int, ...]) -> jax.Array:
         """16 bits for each entry, as an integer below 2^16."""
@@ -114,7 +117,8 @@ class Dither:
         if shape in self._bits:
             return (self._bits.pop(shape) >> 16).astype(jnp.int32)
         self._drawn += 1
-        bits = random_bits(stream_number(seed, stage, str(self._drawn)), leaf, step, shape)
+        stream = stream_number(seed, stage, str(self._drawn))
+        bits = random_bits(stream, leaf, step, shape, self._parts.get(shape))
         self._bits[shape] = bits
         return (bits & 0xFFFF).astype(jnp.int32)
 

@@ -2,15 +2,27 @@
 
 import functools
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 
+class Part(NamedTuple):
+    """Where a part of an array lies in the whole one.
+
+    Attributes:
+      first: its first index in each dimension.
+      whole: the shape of the whole array.
+    """
+
+    first: tuple[jax.Array | int, ...]
+    whole: tuple[int, ...]
+
+
 def leaf_number(path: str, part: jax.Array | None = None) -> jax.Array:
-    """A number of a leaf's own, or of one of the parts that it is cut into."""
+    """A number of a leaf's own, or of one of its parts of which nothing else is known."""
     leaf = jnp.uint32(zlib.crc32(path.encode()))
     return leaf if part is None else _hash(leaf + part.astype(jnp.uint32) + 1)
 
@@ -20,16 +32,21 @@ def stream_number(seed: int, *names: str) -> int:
     return zlib.crc32(repr((seed, *names)).encode())
 
 
-def random_bits(stream: int, leaf: jax.Array, step: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def random_bits(
+    stream: int, leaf: jax.Array, step: jax.Array, shape: tuple[int, ...], part: Part | None = None
+) -> jax.Array:
     """32 bits for each entry of an array, uint32: the same on every replica, however the array is sharded.
 
-    The entry of index `i` gets the hash of `i + k`, where `k` is that of the stream, the leaf and the step.
+    The entry of index `i` gets the hash of `i + k`, where `k` is that of the stream, the leaf and the step. The index
+    of an entry of a `part` is that in the whole array.
     """
+    first, whole = part or Part((0,) * len(shape), shape)
     key = functools.reduce(lambda key, x: _hash(key ^ x.astype(jnp.uint32)), (leaf, step), _hash(jnp.uint32(stream)))
     index, stride = jnp.zeros(shape, jnp.uint32), 1
     for axis in reversed(range(len(shape))):
-        index += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
-        stride = stride * shape[axis] % 2**32
+        here = lax.broadcasted_iota(jnp.uint32, shape, axis) + jnp.asarray(first[axis], jnp.uint32)
+        index += here * jnp.uint32(stride)
+        stride = stride * whole[axis] % 2**32
     return _hash(index + key)
 
 
