@@ -163,5 +163,7 @@ def test_another_checkpoint_is_refused(change, kind, words, tmp_path):
     ocp.save(tmp_path / "saved", tree)
     saved = ocp.metadata(tmp_path / "saved").metadata
     jos.parallel.check_saved(saved, tree)
+    with pytest.raises(TypeError, match="check_saved: saved must be a tree of what says its shape and dtype, such as"):
+        jos.parallel.check_saved(ocp.metadata(tmp_path / "saved"), tree)
     with pytest.raises(kind, match=re.escape(words)):
         jos.parallel.check_saved(saved, change(tree))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 from flax import nnx
 from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding
@@ -204,22 +205,10 @@ def test_pmap_cannot_tell_and_is_told():
     same(np.ravel(got["w"]), want["w"])
 
 
-ROUNDED = {"rows": P("data"), "columns": P(None, ("data", "model")), "vector": P(("model", "data")), "whole": P()}
+ROUNDED = {"columns": P(None, ("data", "model")), "rows": P("data"), "whole": P()}
 
 
-def in_parts(tx, state, params, checked=True, specs=ROUNDED, of_state=None):
-    """Two steps inside `shard_map`, from a state that was made outside."""
-
-    def steps(params, state):
-        for _ in range(2):
-            params, state = tx.apply_gradients(params, state, params)
-        return params, state
-
-    every = (specs, of_state)
-    return quick(jax.shard_map(steps, mesh=mesh_of(), in_specs=every, out_specs=every, check_vma=checked))(params, state)
-
-
-@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("checked", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_rounding_by_chance_is_that_of_one_device(checked):
     """Each part draws by its place in the whole: parameters and coded slots, to the bit."""
 
@@ -227,24 +216,30 @@ def test_rounding_by_chance_is_that_of_one_device(checked):
         tx = jos.precision.state_dtype(jos.lion(0.1, **said), "blockwise8", min_size=1, block=16)
         return jos.precision.stochastic_rounding(tx)
 
-    shapes = {"rows": (8, 24), "columns": (3, 256), "vector": (128,), "whole": (40,)}
-    keys = jax.random.split(jax.random.key(0), 4)
+    def step(tx):
+        return lambda params, state: tx.apply_gradients(params, state, params)
+
+    shapes = {"columns": (3, 256), "rows": (8, 24), "whole": (40,)}
+    keys = jax.random.split(jax.random.key(0), 3)
     params = {n: jax.random.normal(k, shapes[n], jnp.bfloat16) for k, n in zip(keys, shapes, strict=True)}
-    tx = make()
-    placed = on(mesh_of(), params, ROUNDED)
-    of_state = jax.tree.map(lambda s: s.spec, jos.parallel.state_sharding(tx, placed, mesh_of()))
-    got = in_parts(make(shard_axes=ROUNDED), tx.init(params), params, checked, of_state=of_state)
-    state, step = tx.init(params), quick(lambda params, state: tx.apply_gradients(params, state, params))
+    of_state = jos.parallel.state_sharding(make(), on(mesh_of(), params, ROUNDED), mesh_of())
+    specs = (ROUNDED, jax.tree.map(lambda s: s.spec, of_state))
+    alone, mapped = quick(step(make())), step(make(shard_axes=ROUNDED))
+    mapped = quick(jax.shard_map(mapped, mesh=mesh_of(), in_specs=specs, out_specs=specs, check_vma=checked))
+    want = got = (params, make().init(params))
     for _ in range(2):
-        params, state = step(params, state)
-    same(got, (params, state), 0)
+        want, got = alone(*want), mapped(*got)
+    same(got, want, 0)
 
 
 @pytest.mark.parametrize(
     ("said", "words"),
     [
         ({}, "adam: at 'w': it is split over ('model',), and along which of its dimensions must be known: say it by"),
-        ({"shard_axes": {"w": (None, "model")}}, "slots are stored in blocks of 32 along the last dimension, of which "),
+        (
+            {"shard_axes": {"w": (None, "model")}},
+            "slots are stored in blocks of 32 along the last dimension, of which ",
+        ),
         ({"shard_axes": {"w": ("model",)}}, None),
     ],
 )
@@ -500,6 +495,61 @@ def test_linen_train_state():
     same(state.params["w"], jnp.full((64, 64), 0.9), 1e-5)
 
 
+@pytest.mark.parametrize("kinds", [AUTO, pytest.param(EXPLICIT, marks=pytest.mark.slow)])
+def test_nnx_with_annotations(kinds):
+    """Flax lays what is in a variable as the variable says; taken out of it, slots lie as they were made."""
+    mesh, tx = mesh_of(kinds), jos.precision.state_dtype(jos.adam(0.1), "blockwise8", min_size=1, block=16)
+    columns = nnx.with_partitioning(nnx.initializers.ones, (None, "model"))
+    placed = tx._replace(init=lambda w: jos.parallel.init(tx, nnx.as_pure(w), mesh, "data"))
+    with jax.set_mesh(mesh):
+        model = nnx.Linear(64, 64, use_bias=False, kernel_init=columns, rngs=nnx.Rngs(0))
+        optimizer = nnx.Optimizer(model, placed, wrt=nnx.Param)
+        model.kernel[...] = model.kernel * 2
+        optimizer.update(model, nnx.state(model))
+    stage = optimizer.opt_state.stages["rule"]
+    assert stage.slots.m["kernel"].sharding.spec == P("data", "model")
+    assert stage.scales["m_scale"]["kernel"].sharding.spec == P("data", "model")
+    same(np.asarray(model.kernel[...]), np.full((64, 64), 1.9), 1e-5)
+
+
+def test_linen_with_annotations():
+    """The shardings of a state by those of the parameters without their boxes."""
+    mesh, tx = mesh_of(), jos.adafactor()
+    columns = nn.with_logical_partitioning(nn.initializers.ones, ("embed", "mlp"))
+    module = nn.Dense(64, use_bias=False, kernel_init=columns)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.ones((2, 128))))
+    of_params = nn.logical_to_mesh_sharding(nn.get_partition_spec(shapes), mesh, [("embed", "data"), ("mlp", "model")])
+    placed = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(shapes), of_params)
+    rule = jos.parallel.state_sharding(tx, placed, mesh).stages["rule"]
+    assert rule.r["params"]["kernel"].spec == P("data")
+    assert rule.c["params"]["kernel"].spec == P("model")
+
+
+@pytest.mark.parametrize("kinds", [AUTO, EXPLICIT])
+def test_in_the_context_of_a_mesh(kinds):
+    mesh, tx = mesh_of(kinds), jos.adam()
+    params = on(mesh, parameters()[0])
+    want = jos.parallel.state_sharding(tx, params, mesh, "data")
+    with jax.set_mesh(mesh):
+        assert jos.parallel.state_sharding(tx, params, mesh, "data") == want
+
+
+def test_explicit_axes_inside_shard_map():
+    """One axis is manual, the other one stays explicit: the compiler sees to it, and the types are kept."""
+    mesh, tx = mesh_of(EXPLICIT), jos.muon(0.1)
+    params, grads = parameters()
+    want, _ = after_steps(tx, params, grads, 1)
+    specs = SPECS | {"wide": P("model", None)}
+
+    def step(params, grads):
+        return tx.apply_gradients(grads, tx.init(params), params)[0]
+
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=P(), out_specs=P(), axis_names={"data"})
+    got = quick(mapped)(on(mesh, params, specs), on(mesh, grads, specs))
+    same(jax.tree.map(np.asarray, got), want)
+    assert got["kernel"].sharding.spec == P(None, "model")
+
+
 @pytest.mark.parametrize("call", [jos.parallel.init, jos.parallel.state_sharding, jos.parallel.explain])
 def test_refused(call):
     mesh, name, tx = mesh_of(), call.__name__, jos.adam()
@@ -513,6 +563,8 @@ def test_refused(call):
     other = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
     with pytest.raises(ValueError, match=f"{name}: the parameter at 'w' is on another mesh"):
         call(tx, on(other, {"w": jnp.ones(2)}, {"w": P()}), mesh, "data")
+    with pytest.raises(TypeError, match=f"{name}: tx must be an optimizer, got {{'w'"):
+        call({"w": jnp.ones(2)}, tx, mesh, "data")
 
 
 @pytest.mark.parametrize(
