@@ -83,6 +83,7 @@ class Storage:
             want = want or ("float32" if have == "blockwise8" else have)
             if (have != want and have != "float64") or (blocks and blocks != -(-x.shape[-1] // self.block)):
                 must = f"{want} in blocks of {self.block}" if want == "blockwise8" else want
+                have = f"{have} in {blocks} blocks of {x.shape[-1]} entries" if blocks and have == want else have
                 raise ValueError(
                     f"{owner}: the state is stored otherwise: slot {field!r} at {path!r} is {have}, it must be {must}: "
                     "jos.state.migrate stores it anew."
