@@ -144,8 +144,10 @@ def optimizer(
     Arguments:
       class_name: the name in configs.
       own_decay: the arguments by which the rule itself decays the weights. They replace the frame's stage, and
-        are zero for the parameters that `exclude_from_weight_decay` names. A dict gives them by dialect.
-      decoupled: whether the frame's weight decay is no penalty in any dialect.
+        are zero for the parameters that `exclude_from_weight_decay` names, and where the decay is a penalty. A dict
+        gives them by dialect.
+      decoupled: whether the frame's weight decay is no penalty in any dialect. An argument `decoupled_weight_decay`
+        of its own, where it is not None, says whether it is one.
       dialects: those that it has.
       aliases: other names of its arguments, such as those in the configs of the original.
       sentences: what its own arguments mean, for its documentation.
@@ -195,7 +197,7 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...],
     arguments = {**arguments, **{name: 0.0 for name in own_decay if arguments[name] is None}}
     if body.__module__.partition(".")[0] != LIBRARY and "learning_rate" in arguments:
         arguments = {**arguments, "learning_rate": _RATE_OF_THE_STEP}
-    kind = "by rate" if decoupled and dialect.decay == "penalty" else dialect.decay
+    kind = _decay_kind(dialect, arguments.get("decoupled_weight_decay", decoupled or None))
     build = functools.partial(_main_rule, body, own_decay, kind)
     numbers = numbers_of(recipe.factory) - _OF_OTHER_STAGES
     patterns = frozenset(name for name, word in recipe.factory.words.items() if word.kind == "patterns")
@@ -206,6 +208,13 @@ def _line(body: Callable[..., Rule], recipe: Recipe, own_decay: tuple[str, ...],
     return line.insert(*stages(arguments))
 
 
+def _decay_kind(dialect: Dialect, decoupled: bool | None) -> DecayKind:
+    """How weights decay: as the dialect has it, unless something else is said."""
+    if decoupled is None or decoupled == (dialect.decay != "penalty"):
+        return dialect.decay
+    return "by rate" if decoupled else "penalty"
+
+
 # numbers that the rule's own stage does not use, and need not resolve
 _OF_OTHER_STAGES = frozenset(COMMON) - {"weight_decay"} | {"learning_rate"}
 
@@ -213,12 +222,13 @@ _OF_OTHER_STAGES = frozenset(COMMON) - {"weight_decay"} | {"learning_rate"}
 def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], kind: DecayKind, /, **arguments: Any) -> Rule:
     """The rule with its rate and its decay: what it returns is the update to add."""
     exclude = excluded(arguments["exclude_from_weight_decay"])
-    rule = map_rule(_rated, _rule(body, arguments))
-    if own_decay:
-        free = map_rule(_rated, _rule(body, {**arguments, **dict.fromkeys(own_decay, 0.0)})) if exclude else rule
+    without = {**arguments, **dict.fromkeys(own_decay, 0.0)}
+    if own_decay and kind != "penalty":
+        rule = map_rule(_rated, _rule(body, arguments))
+        free = map_rule(_rated, _rule(body, without)) if exclude else rule
         rule = except_for(map_rule(functools.partial(_decays, arguments[own_decay[0]]), rule), free, exclude)
     else:
-        rule = decayed(rule, arguments["weight_decay"], exclude, kind)
+        rule = decayed(map_rule(_rated, _rule(body, without)), arguments["weight_decay"], exclude, kind)
     return _lazy(body.__name__, rule) if arguments["lazy"] else rule
 
 

@@ -281,6 +281,7 @@ ROWS = (
             *of("tf_keras", "nadam", "nadam_schedule", **LONG_PRODUCT, weights="tf.keras loses the product"),
             *of("legacy", "nadam", "nadam_schedule_decay", **LONG_PRODUCT),
             *of_torch("nadam", "nadam_decay", arguments=EPSILON),
+            *of_torch("nadam_decoupled"),
         ),
         bad=(
             ({"schedule_decay": -0.004}, "nadam: schedule_decay must be >= 0, got -0.004."),
@@ -392,7 +393,7 @@ ROWS = (
             *of("tf_addons", "radam_beta", "radam_weight_decay", "radam_amsgrad", "radam_warmup", "radam_threshold"),
             *of("tf_addons", "radam_schedule"),
             *of("tf_addons", "radam", **FLOAT32_BETAS),
-            *of_torch("radam"),
+            *of_torch("radam", "radam_decoupled"),
             *of_torch("radam_decay", arguments=EPSILON),
         ),
         bad=(

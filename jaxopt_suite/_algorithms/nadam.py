@@ -86,6 +86,7 @@ def nadam(
     beta_2: Beta = 0.999,
     epsilon: NonNegative = 1e-7,
     schedule_decay: NonNegative | None = None,
+    decoupled_weight_decay: bool | None = None,
     **common: Unpack[Common],
 ) -> Rule:
     """Nadam: Adam with Nesterov's look-ahead and a momentum that warms up.
@@ -95,7 +96,8 @@ def nadam(
         w <- w - rate * (u_{t+1} m / (1 - P u_{t+1}) + (1 - u_t) g / (1 - P)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
 
     `schedule_decay` is 1 where it is not given, as in Keras 3, and 0.004 in the legacy and torch dialects. In
-    `optax.nadam` the momentum is constant.
+    the torch dialect `weight_decay` is a penalty in the gradient, but with `decoupled_weight_decay`. In `optax.nadam`
+    the momentum is constant.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> for dialect in "keras", "legacy":

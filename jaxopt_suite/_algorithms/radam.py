@@ -16,7 +16,6 @@ from jaxopt_suite._stages.decay import with_decay
 from jaxopt_suite.state._layout import state_class
 
 EPSILON_HAT = {"epsilon_hat": "add epsilon to the root before it is corrected for its bias."}
-OWN_DECAY = {"keras": ("weight_decay",), "legacy": ("weight_decay",)}  # PyTorch's is the frame's, a penalty
 
 
 @state_class
@@ -67,7 +66,7 @@ def scale_by_radam(
     return by_rows(leafwise(RectifiedAdamState, init, update, **declared))
 
 
-@optimizer("RectifiedAdam", own_decay=OWN_DECAY, sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
+@optimizer("RectifiedAdam", own_decay=("weight_decay",), sentences=SENTENCES, dialects=("keras", "legacy", "torch"))
 def radam(
     learning_rate: Rate = 0.001,
     beta_1: Beta = 0.9,
@@ -79,6 +78,7 @@ def radam(
     total_steps: Count = 0,
     warmup_proportion: Fraction = 0.1,
     min_lr: NonNegative = 0.0,
+    decoupled_weight_decay: bool | None = None,
     **common: Unpack[CommonBesidesDecay],
 ) -> Rule:
     """RAdam: Adam that trusts its second moment only as far as enough gradients are averaged in it.
@@ -92,7 +92,8 @@ def radam(
     where `m^` and `v^` are corrected for their bias. With `total_steps` the rate rises linearly in the first
     `warmup_proportion` of them and then falls to `min_lr`. Unlike `optax.radam` the decay is inside, and `s_t`
     is computed without the cancellation that costs float32 four digits at `beta_2 = 0.999`. In the torch dialect
-    `weight_decay` is a penalty in the gradient, and `epsilon` is added before bias correction.
+    `weight_decay` is a penalty in the gradient, but with `decoupled_weight_decay`, and `epsilon` is added before bias
+    correction.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.radam(1.0, beta_1=0.0)
@@ -105,16 +106,15 @@ def radam(
     Reference: Liu et al., On the variance of the adaptive learning rate and beyond, ICLR 2020.
     """
     check_warm_up("radam", total_steps, min_lr)
-    torch = common.get("dialect") == "torch"
     return scale_by_radam.rule(
         beta_1,
         beta_2,
         epsilon,
-        0.0 if torch else weight_decay,
+        weight_decay,
         amsgrad=amsgrad,
         sma_threshold=sma_threshold,
         total_steps=total_steps,
         warmup_proportion=warmup_proportion,
         min_lr=min_lr,
-        epsilon_hat=torch,
+        epsilon_hat=common.get("dialect") == "torch",
     )

@@ -43,8 +43,10 @@ _KNOWN = {
     "Adam": Known("adam", "AdamState", _MOMENTS, {"eps": "epsilon", "amsgrad": "amsgrad"}),
     "AdamW": Known("adamw", "AdamState", _MOMENTS, {"eps": "epsilon", "amsgrad": "amsgrad"}),
     "NAdam": Known("nadam", "NadamState", {**_MOMENTS, "mu_product": "product"},
-                   {"eps": "epsilon", "momentum_decay": "schedule_decay"}),
-    "RAdam": Known("radam", "RectifiedAdamState", _MOMENTS, {"eps": "epsilon"}),
+                   {"eps": "epsilon", "momentum_decay": "schedule_decay",
+                    "decoupled_weight_decay": "decoupled_weight_decay"}),
+    "RAdam": Known("radam", "RectifiedAdamState", _MOMENTS,
+                   {"eps": "epsilon", "decoupled_weight_decay": "decoupled_weight_decay"}),
     "RMSprop": Known("rmsprop", "RMSpropTraceState",
                      {"square_avg": "v", "momentum_buffer": "trace", "grad_avg": "a"},
                      {"alpha": "rho", "eps": "epsilon", "momentum": "momentum", "centered": "centered"}),
@@ -193,17 +195,8 @@ class _Group:
             arguments |= dict(zip(("beta_1", "beta_2"), _betas(given["betas"]), strict=True))
         if given.get("weight_decay") or self.name == "AdamW":
             arguments["weight_decay"] = _number("weight_decay", given.get("weight_decay"))
-        if given.get("weight_decay") and given.get("decoupled_weight_decay") and self.name in ("NAdam", "RAdam"):
-            arguments["dialect"] = self._decoupled(arguments["epsilon"])
-        if not arguments.get("decay"):
-            arguments.pop("decay", None)
+        arguments = {name: x for name, x in arguments.items() if x or name not in ("decay", "decoupled_weight_decay")}
         return lookup(known.ours, {}, "torch")(**arguments)
-
-    def _decoupled(self, epsilon: float) -> str:
-        """The dialect whose decay is decoupled: of NAdam it is the same but for that."""
-        if self.name == "RAdam" and epsilon > 1e-7:
-            raise ValueError("torch: RAdam with decoupled decay adds its eps elsewhere; here it must be at most 1e-7.")
-        return "keras"
 
     def variables(self, place: str, iterations: int | None) -> Iterator[Variable]:
         steps = self.steps

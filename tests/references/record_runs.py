@@ -59,6 +59,10 @@ TORCH = {
     "radam": ("RAdam", {"lr": 0.02, "eps": 0.01, "betas": (0.9, 0.99)}),
     "radam_weight_decay": ("RAdam", {"lr": 0.02, "weight_decay": 0.3, "betas": (0.9, 0.99)}),
     "radam_decoupled": ("RAdam", {"lr": 0.02, "weight_decay": 0.3, "decoupled_weight_decay": True}),
+    "radam_decoupled_epsilon": (
+        "RAdam",
+        {"lr": 0.02, "weight_decay": 0.3, "decoupled_weight_decay": True, "eps": 0.01, "betas": (0.9, 0.99)},
+    ),
     "rmsprop": ("RMSprop", {"lr": 0.01, "alpha": 0.9, "eps": 0.01}),
     "rmsprop_momentum": ("RMSprop", {"lr": 0.01, "alpha": 0.9, "momentum": 0.7, "weight_decay": 0.3}),
     "rmsprop_centered": ("RMSprop", {"lr": 0.01, "alpha": 0.9, "centered": True, "eps": 0.01}),
