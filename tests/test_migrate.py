@@ -124,7 +124,11 @@ MOVES = (
          before={"l0": TREE["body"], "l1": TREE["head"]}, rename={r"^l0/(\w+)$": r"body/\1", "^l1$": "head"}),
     # groups
     Move("into groups", jos.adam(0.1), jos.by_path(SPLIT), {"count", *IN_BODY, *IN_REST}),
-    Move("out of groups", jos.by_path(SPLIT), jos.adam(0.1), BOTH, notes=1),
+    Move("out of groups", jos.by_path(SPLIT), jos.adam(0.1), BOTH, dropped={"rest/learning_rate"}, notes=1),
+    Move("out of groups, with the code's rate", jos.by_path(SPLIT), jos.adam(0.1), BOTH - {"learning_rate"},
+         {"learning_rate"}, rate="code", notes=1),
+    Move("out of groups, into a schedule", jos.by_path(SPLIT), jos.adam(SCHEDULE),
+         {"count", "last_learning_rate", *ADAM}),
     Move("into other groups", jos.by_path(SPLIT), jos.by_path({"bias": jos.adam(0.1), "": DECAYED}),
          {"count", "bias/count", "bias/learning_rate", *slots("m v", PATHS[0], within="bias/"), "rest/count",
           "rest/learning_rate", *slots("m v", *PATHS[1:], within="rest/")}, notes=1),
@@ -208,6 +212,22 @@ def test_slots_of_names_alone():
            params)  # fmt: skip
 
 
+def test_what_a_setting_switches_on_may_be_missing():
+    """A plain dict does not say that there might have been a slot."""
+    amsgrad, params = jos.adam(0.1, amsgrad=True), TREE
+    old = marked(jos.adam(0.1), params)
+    named = jos.state.variables(old)
+    rule = {name: tree for name, tree in old.stages["rule"]._asdict().items() if tree is not None}
+    plain = {"count": old.count, "rate": old.rate, "stages": {"rule": rule}}
+    for source in (old, named, plain):
+        state, report = jos.state.migrate(source, amsgrad, params)
+        assert {*report.kept} == BOTH
+        assert {*report.reset} == slots("vhat")
+        same({name: jos.state.variables(state)[name] for name in named}, named, 0)
+    del named["v/head"]
+    refuse(ValueError, "'m/head' (nothing here keeps it)", jos.state.migrate, named, amsgrad, params)
+
+
 def eight_bits(tx):
     return jos.precision.state_dtype(tx, m="blockwise8", v="blockwise8", min_size=4)
 
@@ -250,7 +270,7 @@ def test_where_counts_differ_the_longest_run_counts():
     state = state._replace(stages={"members": members})
     merged, report = jos.state.migrate(state, jos.adam(0.2), params, strict=False)
     assert int(merged.count) == 5
-    assert {*report.lost} == {"count", "body/count"}
+    assert {*report.lost} == {"count", "body/count", "rest/learning_rate"}
     assert "count is 5; in the old state it was 3" in report.notes
     assert any(note.startswith("learning_rate is ") and "0.1" in note and "0.3" in note for note in report.notes)
     refuse(ValueError, "'body/count' (another state has another count)", jos.state.migrate, state, jos.adam(), params)
@@ -332,7 +352,18 @@ def test_what_is_wrong_is_named():
            {"head": "haed"})  # fmt: skip
     refuse(ValueError, "learning_rate must be one of 'state', 'code', got 'codes'.", ask, state, tx, TREE,
            learning_rate="codes")  # fmt: skip
-    refuse(ValueError, "there is no state of a jaxopt_suite optimizer in a dict", ask, TREE, tx, TREE)
+    refuse(TypeError, "migrate: strict must be True or False, got 'no'.", ask, state, tx, TREE, strict="no")
+    refuse(TypeError, "migrate: state must be a state, got the optimizer adam() itself.", ask,
+           jos.adam(), tx, TREE)  # fmt: skip
+    flat = jos.state.to_dict(state, tx, TREE)
+    for name, call in {
+        "migrate": lambda tx: ask(state, tx, TREE),
+        "to_dict": lambda tx: jos.state.to_dict(state, tx, TREE),
+        "from_dict": lambda tx: jos.state.from_dict(flat, tx, TREE),
+    }.items():
+        refuse(TypeError, f"{name}: tx must be an optimizer, got 'adam': jos.get('adam') makes one.", call, "adam")
+        refuse(TypeError, f"{name}: tx must be or hold an optimizer of jaxopt_suite, got Gr", call, optax.adam(0.1))
+    refuse(ValueError, "there is no state of a jaxopt_suite optimizer in this dict", ask, TREE, tx, TREE)
     other = {"other": jnp.ones(7)}
     refuse(ValueError, "nothing of this state is known here", ask, state, tx, other, strict=False)
 

@@ -65,7 +65,7 @@ SENTENCES: Mapping[str, str] = {
     "l1_regularization_strength": "weight of the absolute values in the penalty.",
     "l2_regularization_strength": "weight of the squares in the penalty.",
     "weight_decay": "decoupled decay of the weights, times the rate (not if legacy).",
-    "decoupled_weight_decay": "decay the weights themselves, or by a penalty in the gradient; None: as the dialect does.",
+    "decoupled_weight_decay": "decay the weights themselves, not by a penalty in the gradient; None: as the dialect.",
     "exclude_from_weight_decay": "regexes (`re.search` on a parameter's path) that are not decayed.",
     "clipnorm": "largest norm of each parameter's gradient.",
     "clipvalue": "largest absolute value of a gradient's entry.",

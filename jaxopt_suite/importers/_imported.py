@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import show
@@ -14,9 +16,9 @@ from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import STATE_CLASSES
 from jaxopt_suite.state._match import Rename, Rules
-from jaxopt_suite.state._migrate import moved
+from jaxopt_suite.state._migrate import first_state, is_transformation, moved
 from jaxopt_suite.state._report import Migration
-from jaxopt_suite.state._variables import Stage, Variable
+from jaxopt_suite.state._variables import Stage, Variable, holds, ours
 
 Transform: TypeAlias = Callable[[str, np.ndarray], Any] | None
 
@@ -48,7 +50,7 @@ def imported(
     """The state of `tx` with the variables of another library's, of which `names` are all the parameters'."""
     rules, paths = Rename(owner, rename), {*trees.paths(params)}
     variables = [_transformed(owner, v, rules, transform, paths) for v in variables]
-    fresh = tx.init(params)
+    fresh = first_state(owner, tx, params)
     state, report = moved(owner, variables, fresh, tx, params, rename, strict, names=names)
     return Imported(tx, state, report)
 
@@ -58,8 +60,17 @@ def ours_of(owner: str, optimizer: Any) -> Any:
     if isinstance(optimizer, str):
         return named(owner, optimizer)
     if not hasattr(optimizer, "recipe"):
-        raise TypeError(f"{owner}: optimizer must be one of ours, or its name, got {show(optimizer)}.")
+        theirs = ": from_optax goes on with Optax's own" if is_transformation(optimizer) else ""
+        raise TypeError(f"{owner}: optimizer must be one of jaxopt_suite, or its name, got {show(optimizer)}{theirs}.")
     return optimizer
+
+
+def refuse_no_state(owner: str, source: Any) -> None:
+    """Refuses what is easily given in the place of another library's state."""
+    if isinstance(source, optax.GradientTransformation):
+        raise TypeError(f"{owner}: source must be a state, got the transformation itself, {show(source)}.")
+    if not isinstance(source, (str, PathLike)) and holds(source, ours):
+        raise TypeError(f"{owner}: there is a state of jaxopt_suite in source: jos.state.migrate reads those.")
 
 
 def steps_of(owner: str, name: str, value: Any) -> int:

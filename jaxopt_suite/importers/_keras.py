@@ -14,7 +14,7 @@ from jaxopt_suite._recipe.check import Value, nearest, show
 from jaxopt_suite._recipe.config import deserialize
 from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, slot, steps_of
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, refuse_no_state, slot, steps_of
 from jaxopt_suite.importers._keras_files import Kept, read
 from jaxopt_suite.state._find import find
 from jaxopt_suite.state._match import Rename, Rules
@@ -79,6 +79,7 @@ def keras(
     >>> print({name: float(x.max()) for name, x in jos.state.variables(run.state).items()})
     {'count': 7.0, 'learning_rate': 0.5, 'm/dense/kernel': 1.0, 'v/dense/kernel': 4.0}
     """
+    refuse_no_state("keras", source)
     kept = _kept(source)
     tx = _optimizer(optimizer, kept)
     there = _names(kept, names, params, _is_legacy(tx))

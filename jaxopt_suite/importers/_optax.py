@@ -1,9 +1,6 @@
 """The states of Optax's transformations."""
 
 import dataclasses
-import importlib
-import inspect
-import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +12,23 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._recipe.check import nearest, show
+from jaxopt_suite._recipe.check import show
 from jaxopt_suite._transformation import Transformation
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, slot
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, refuse_no_state, slot
+from jaxopt_suite.importers._optax_settings import other_settings
 from jaxopt_suite.state._match import Rules
 from jaxopt_suite.state._variables import COUNT, HELD, Variable, joined, listed, ours
 
 # our slots by Optax's, for each class of ours that a class of Optax's may become
 _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    "ScaleByAdamState": {"AdamState": {"mu": "m", "nu": "v"}, "LambState": {"mu": "m", "nu": "v"}},
+    "ScaleByAdamState": {
+        "AdamState": {"mu": "m", "nu": "v"},
+        "LambState": {"mu": "m", "nu": "v"},
+        "AdamaxState": {"mu": "m", "nu": "u"},
+    },
+    "ScaleByRssState": {"AdagradState": {"sum_of_squares": "a"}},
+    "ScaleByAdaDeltaState": {"AdadeltaState": {"e_g": "g2", "e_x": "dx2"}},
     "ScaleByLionState": {"LionState": {"mu": "m"}},
     "ScaleByRmsState": {"RMSpropState": {"nu": "v"}},
     "ScaleByRmsWithCountState": {"RMSpropState": {"nu": "v"}},
@@ -33,7 +37,6 @@ _SLOTS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "TraceState": {"TraceState": {"trace": "trace"}, "RMSpropState": {"trace": "m"}},
     "ScaleByScheduleState": {},
 }
-_OURS = {"b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "decay": "rho"}  # our settings by Optax's
 
 
 def optax(
@@ -43,13 +46,15 @@ def optax(
     rename: Rules = None,
     transform: Transform = None,
     strict: bool = True,
+    use_grad_mean: bool = True,
 ) -> Imported:
     """A run of Optax.
 
     With `from_optax` in it, `optimizer` goes on with Optax's own numbers, and takes any state that its transformation
-    makes. One of ours takes the states of `adam`, `adamw`, `sgd`, `lamb`, `lion` and `rmsprop`, in chains and masked:
-    `adam`, `adamw` and `sgd` are those of the dialect `torch`, `lamb` that of `legacy`. Around either, `MultiSteps`
-    becomes `gradient_accumulation_steps`, and the rate of `inject_hyperparams` the rate that the state holds.
+    makes. One of ours takes the states of `adam`, `adamw`, `sgd`, `lamb`, `lion`, `rmsprop`, `adagrad`, `adadelta` and
+    `adamax`, in chains and masked: `adam`, `adamw`, `sgd` and `adamax` are those of the dialect `torch`, `lamb` that of
+    `legacy`. Around either, `MultiSteps` becomes `gradient_accumulation_steps`, and the rate of `inject_hyperparams`
+    the rate that the state holds.
 
     Arguments:
       source: the state.
@@ -58,6 +63,8 @@ def optax(
       rename: regexes and replacements, or a function, from a path there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
+      use_grad_mean: that of `MultiSteps`, of which its state does not tell. Where it is False, gradients are summed:
+        here too with `loss_scale_factor=1 / gradient_accumulation_steps`.
 
     Raises:
       TypeError, ValueError: naming a state that nothing here knows, what does not fit, a slot or a count that one
@@ -72,17 +79,31 @@ def optax(
     >>> print(run.report.kept, float(jos.state.get_slot(run.state, "w", "trace")[0]))
     ('trace/w',) 0.5
     """
+    refuse_no_state("optax", source)
     tx = ours_of("optax", optimizer)
     new = [*listed(jax.eval_shape(tx.init, params), ours)]
-    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_places(tx, new))
+    summed = None if use_grad_mean else _steps_of_a_sum(tx)
+    read = _Reader({v.stage.kind for v in new if v.stage is not None}, _foreign_places(tx, new), summed)
     variables = read(source)
-    others = [*dict.fromkeys(_other_settings(read.settings, tx))]
+    others = [*dict.fromkeys(other_settings(read.settings, tx))]
     if strict and others:
         said = "; ".join(others)
         raise ValueError(f"optax: in inject_hyperparams {said}: give optimizer the run's settings, or strict=False.")
     _refuse_guesses(variables, new)
     run = imported("optax", variables, tx, params, rename, transform, strict)
     return run._replace(report=dataclasses.replace(run.report, notes=(*run.report.notes, *others)))
+
+
+def _steps_of_a_sum(optimizer: Any) -> int:
+    """How many gradients are accumulated by an optimizer that sums them."""
+    arguments = optimizer.recipe.arguments
+    steps, factor = (arguments.get(name) for name in ("gradient_accumulation_steps", "loss_scale_factor"))
+    if steps is None or factor is None or not np.isclose(steps * factor, 1):
+        raise ValueError(
+            "optax: with use_grad_mean=False optimizer must sum gradients too, by gradient_accumulation_steps and "
+            f"loss_scale_factor=1 / gradient_accumulation_steps, got {steps} and {factor}."
+        )
+    return steps
 
 
 def _foreign_places(optimizer: Any, new: Sequence[Variable]) -> dict[str, int]:
@@ -95,14 +116,15 @@ def _foreign_places(optimizer: Any, new: Sequence[Variable]) -> dict[str, int]:
 class _Reader:
     """Reads a state of Optax's, as it is for the `places` of Optax's, or into slots of the classes `kinds`.
 
-    What is masked, or one of several partitions, is a place of its own: it counts by itself.
+    What is masked, or one of several partitions, is a place of its own: it counts by itself. Where `MultiSteps` sums
+    gradients, ours is the mean of `summed` times as many.
 
     Attributes:
       settings: the hyperparameters that `inject_hyperparams` holds, but for rates that our states hold.
     """
 
-    def __init__(self, kinds: set[str], places: Mapping[str, int]):
-        self.kinds, self.places = kinds, places
+    def __init__(self, kinds: set[str], places: Mapping[str, int], summed: int | None):
+        self.kinds, self.places, self.summed = kinds, places, summed
         self.settings: list[tuple[str, Any]] = []
 
     def __call__(self, node: Any, place: str = "") -> list[Variable]:
@@ -135,12 +157,8 @@ class _Reader:
             yield from self._each(node if isinstance(node, dict) else dict(enumerate(node)), place)
         elif name in _SLOTS:
             yield from self._slots(node, place, _SLOTS[name])
-        elif jax.tree.leaves(node):
-            near = nearest(name, _SLOTS)
-            raise ValueError(
-                f"optax: nothing here knows a {name}, of {show(getattr(node, '_fields', ()))}.{near} from_optax goes "
-                "on with any of Optax's transformations."
-            )
+        elif jax.tree.leaves(node) or node is None:
+            raise _unknown(node)
 
     def _each(self, nodes: Mapping[Any, Any], place: str) -> Iterator[Variable]:
         for key, inner in nodes.items():
@@ -178,10 +196,10 @@ class _Reader:
         return (v for v in self._read(node, place) if not (self.places and v.is_count and v.place == place))
 
     def _multi_steps(self, node: Any, place: str) -> Iterator[Variable]:
-        """Optax keeps the mean of the gradients so far, here it is their sum."""
+        """Optax keeps the mean of the gradients so far, or their sum; here it is the sum of those that are averaged."""
         yield slot(node.mini_step, place, "AccumulatorState", "micro_step", key="accumulate")
         for path, x in zip(trees.paths(node.acc_grads), trees.leaves(node.acc_grads), strict=True):
-            total = x * jnp.asarray(node.mini_step, x.dtype)
+            total = x * jnp.asarray(self.summed or node.mini_step, x.dtype)
             yield slot(total, place, "AccumulatorState", "accumulator", path, key="accumulate")
         yield from self._inside(node.inner_opt_state, place)
         yield Variable(node.gradient_step, place, COUNT)
@@ -208,6 +226,18 @@ def _is_count(path: str) -> bool:
     return path.rpartition("/")[2] == "count"
 
 
+def _unknown(node: Any) -> Exception:
+    """What is wrong with a part of a state that nothing here reads."""
+    if not isinstance(node, tuple):
+        must = "source must be a state of Optax's: what init or update gave, or opt_state"
+        return TypeError(f"optax: {must}, got {show(node)}.")
+    fields = show(getattr(node, "_fields", ()))
+    return ValueError(
+        f"optax: ours has no slots of a {type(node).__name__}, of {fields}: from_optax goes on with any of Optax's "
+        "transformations, and with their numbers."
+    )
+
+
 def _equal(a: Any, b: Any) -> bool:
     return isinstance(a, Tracer) or isinstance(b, Tracer) or bool(np.array_equal(a, b))
 
@@ -231,43 +261,6 @@ def _inherited(variables: Sequence[Variable]) -> Iterator[Variable]:
             found = [known[outer, name] for outer in around if (outer, name) in known]
             if (place, name) not in known and found:
                 yield dataclasses.replace(found[0], place=place)
-
-
-def _settings(optimizer: Any) -> Iterator[tuple[str, Any]]:
-    """The settings of an optimizer and of all that it is made of, by name."""
-    recipe = getattr(optimizer, "recipe", None)
-    arguments = optimizer if recipe is None else recipe.arguments
-    if recipe is not None and recipe.class_name == "FromOptax":
-        yield from _defaults(arguments)
-    inner = arguments.items() if isinstance(arguments, Mapping) else enumerate(arguments)
-    for name, value in inner:
-        if hasattr(value, "recipe") or isinstance(value, (Mapping, tuple, list)):
-            yield from _settings(value)
-        yield str(name), value
-
-
-def _defaults(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What one of Optax's transformations takes for what `from_optax` was not given."""
-    make = operator.attrgetter(str(arguments["factory"]))(importlib.import_module("optax"))
-    for name, parameter in inspect.signature(make).parameters.items():
-        if name not in arguments["arguments"] and parameter.default is not parameter.empty:
-            yield name, parameter.default
-
-
-def _other_settings(held: Sequence[tuple[str, Any]], optimizer: Any) -> Iterator[str]:
-    """Sentences about hyperparameters that the state held and the optimizer has not."""
-    known = [*_settings(optimizer)]
-    for name, value in held:
-        if isinstance(value, Tracer) or np.ndim(value):
-            continue
-        value = np.float32(value)
-        here = [x for other, x in known if other in (name, _OURS.get(name))]
-        numbers = [np.float32(x or 0) for x in here if x is None or isinstance(x, (int, float, np.ndarray, jax.Array))]
-        if not any(map(callable, here)) and not any(
-            np.isclose(value, x, rtol=1e-6, atol=0) for x in numbers or [np.float32(0)]
-        ):
-            came = f"here it is {', '.join(dict.fromkeys(map(show, here)))}" if here else "here there is none"
-            yield f"{name} was {value:g}, {came}"
 
 
 def _refuse_guesses(variables: Sequence[Variable], new: Sequence[Variable]) -> None:

@@ -1,24 +1,22 @@
 """The optimizers of torch."""
 
-import importlib
-import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._recipe.config import lookup
 from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.groups import by_path
-from jaxopt_suite.importers._imported import Imported, Transform, imported, is_numeric, ours_of, slot, steps_of
+from jaxopt_suite.groups import by_path, chain, from_optax
+from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, refuse_no_state, slot, steps_of
+from jaxopt_suite.importers._torch_files import array, betas, load, number, scalar
 from jaxopt_suite.state._match import Rename, Rules
 from jaxopt_suite.state._names import group_keys
-from jaxopt_suite.state._variables import COUNT, HELD, Variable
+from jaxopt_suite.state._variables import COUNT, HELD, Variable, joined
 
 
 class Known(NamedTuple):
@@ -72,6 +70,8 @@ _MARKS = {
     "betas": "Adamax",
 }
 
+_UPHILL = from_optax("scale", step_size=-1.0)  # the gradients of what is maximized
+
 # settings of how torch computes, and what stands beside the settings
 _SILENT = {"foreach", "fused", "capturable", "differentiable", "params", "param_names", "initial_lr"}
 
@@ -88,7 +88,8 @@ def torch(
 ) -> Imported:
     """A run of torch's SGD, Adam, AdamW, NAdam, RAdam, RMSprop, Adagrad, Adadelta or Adamax.
 
-    The optimizer is ours in the dialect `torch`; groups of parameters with other settings become groups of `by_path`.
+    The optimizer is ours in the dialect `torch`; groups of parameters with other settings become groups of `by_path`,
+    and with `maximize` it is a `chain` that turns the gradients around.
     The rate is held by the state. A scheduler's state is not in an optimizer's: give the schedule to
     `tx.replace(learning_rate=...)` and `migrate`.
 
@@ -119,7 +120,8 @@ def torch(
     >>> run.optimizer, jos.state.get_slot(run.state, "fc/kernel", "m").shape
     (adam(learning_rate=0.1, beta_2=0.99, epsilon=1e-08, weight_decay=0.5, dialect='torch'), (2, 1))
     """
-    written = source if isinstance(source, Mapping) else _load(source)
+    refuse_no_state("torch", source)
+    written = source if isinstance(source, Mapping) else load(source)
     groups = _groups(written, names)
     paths = Rename("torch", rename).all([name for group in groups for name in group.names])
     patterns = [f"^({'|'.join(re.escape(paths[name]) for name in group.names)})$" for group in groups]
@@ -139,22 +141,6 @@ def torch(
     return imported("torch", unique, tx, params, rename, transform, strict, names=[*paths])
 
 
-def _load(file: str | PathLike) -> Any:
-    if not isinstance(file, (str, PathLike)):
-        raise TypeError(f"torch: expected a state_dict() or a file, got {show(file)}.")
-    target = pathlib.Path(file)
-    if not target.exists():
-        raise FileNotFoundError(f"torch: there is no file {str(target)!r}.")
-    try:
-        library = importlib.import_module("torch")
-    except ImportError:
-        raise ImportError("torch: files of torch need it: pip install torch. A state_dict() does not.") from None
-    try:
-        return library.load(target, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is cut or hostile may raise anything
-        raise ValueError(f"torch: {str(target)!r} is no file of plain arrays of torch: {show(str(error))}.") from None
-
-
 class _Group:
     """One group of parameters: its settings, and what torch keeps of each parameter."""
 
@@ -168,7 +154,7 @@ class _Group:
         if self.name == "Adam" and settings.get("decoupled_weight_decay"):
             self.name = "AdamW"
         self.known = _KNOWN[self.name]
-        self.steps = {steps_of("torch", "step", _scalar("step", state["step"])) for state in kept if "step" in state}
+        self.steps = {steps_of("torch", "step", scalar("step", state["step"])) for state in kept if "step" in state}
 
     def refuse_unknown(self) -> None:
         """Refuses settings that there is nothing like here."""
@@ -177,9 +163,11 @@ class _Group:
             if name not in _SILENT | {"lr", "betas", "weight_decay", "decoupled_weight_decay", "maximize", "dampening",
                                       *known.settings}:  # fmt: skip
                 raise ValueError(f"torch: {self.name} has a setting {name!r}, which is unknown here.")
-        for name in ("maximize", "dampening"):
-            if given.get(name):
-                raise ValueError(f"torch: {self.name} with {name}={given[name]} has no counterpart here.")
+        if given.get("dampening") and given.get("momentum"):
+            raise ValueError(
+                f"torch: {self.name} with dampening={given['dampening']} has no counterpart here: from its second step "
+                "on it is SGD without, of 1 - dampening times the rate."
+            )
 
     def optimizer(self) -> Optimizer:
         """Ours, with the same settings."""
@@ -189,14 +177,15 @@ class _Group:
                 "torch: this state_dict is of a torch that wrote Adam's and AdamW's alike, which decay otherwise: say "
                 "which with optimizer=jos.adam(..., dialect='torch') or jos.adamw(..., dialect='torch')."
             )
-        arguments: dict[str, Any] = {"learning_rate": _number("lr", given["lr"]), "dialect": "torch"}
-        arguments |= {ours: _number(name, given[name]) for name, ours in known.settings.items() if name in given}
+        arguments: dict[str, Any] = {"learning_rate": number("lr", given["lr"]), "dialect": "torch"}
+        arguments |= {ours: number(name, given[name]) for name, ours in known.settings.items() if name in given}
         if "betas" in given:
-            arguments |= dict(zip(("beta_1", "beta_2"), _betas(given["betas"]), strict=True))
+            arguments |= dict(zip(("beta_1", "beta_2"), betas(given["betas"]), strict=True))
         if given.get("weight_decay") or self.name == "AdamW":
-            arguments["weight_decay"] = _number("weight_decay", given.get("weight_decay"))
+            arguments["weight_decay"] = number("weight_decay", given.get("weight_decay"))
         arguments = {name: x for name, x in arguments.items() if x or name not in ("decay", "decoupled_weight_decay")}
-        return lookup(known.ours, {}, "torch")(**arguments)
+        tx = lookup(known.ours, {}, "torch")(**arguments)
+        return chain(_UPHILL, tx) if given.get("maximize") else tx
 
     def variables(self, place: str, iterations: int | None) -> Iterator[Variable]:
         steps = self.steps
@@ -205,9 +194,13 @@ class _Group:
                 f"torch: the parameters of a group have taken {sorted(steps)} steps; here they go together."
             )
         count = min(steps) if steps else iterations
+        around = [place]
+        if self.settings.get("maximize"):  # the members of a chain
+            place = joined(place, self.known.ours)
+            around += [joined(around[0], "scale"), place]
         if count is not None:
-            yield Variable(np.int32(count), place, COUNT)
-        yield Variable(np.float32(_number("lr", self.settings["lr"])), place, HELD)
+            yield from (Variable(np.int32(count), each, COUNT) for each in around)
+        yield Variable(np.float32(number("lr", self.settings["lr"])), place, HELD)
         products = []
         for name, kept in zip(self.names, self.kept, strict=True):
             for key, value in kept.items():
@@ -217,9 +210,9 @@ class _Group:
                     near = nearest(key, self.known.slots)
                     raise ValueError(f"torch: {self.name} keeps {key!r} of {name!r}, which is unknown here.{near}")
                 if key == "mu_product":
-                    products.append(_array(key, value))
+                    products.append(array(key, value))
                 else:
-                    yield slot(_array(key, value), place, self.known.kind, self.known.slots[key], name)
+                    yield slot(array(key, value), place, self.known.kind, self.known.slots[key], name)
         if products:
             yield slot(products[0], place, self.known.kind, "product")
 
@@ -258,34 +251,3 @@ def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
         _Group(group, [by_number[n] for n in group["params"]], [state.get(n, {}) for n in group["params"]])
         for group in settings
     ]
-
-
-def _number(name: str, value: Any) -> Any:
-    """A setting, which torch may keep as a tensor."""
-    if isinstance(value, (bool, int, float)) or value is None:
-        return value
-    return float(_scalar(name, value))
-
-
-def _betas(value: Any) -> list[float]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"torch: betas must be a pair of numbers, got {show(value)}.")
-    return [_number("betas", beta) for beta in value]
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    """A tensor as an array; numpy does not know all of torch's dtypes."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float() if "bfloat16" in str(value.dtype) else value
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
-    if (not hasattr(value, "shape") and not isinstance(value, (int, float))) or not is_numeric(array.dtype):
-        raise TypeError(f"torch: {name!r} must be an array of numbers, got {show(value)}.")
-    return np.asarray(array)
-
-
-def _scalar(name: str, value: Any) -> np.ndarray:
-    array = _array(name, value)
-    if array.size != 1:
-        raise ValueError(f"torch: {name!r} must be one number, got {show(value)}.")
-    return array.reshape(())

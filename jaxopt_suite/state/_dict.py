@@ -15,7 +15,7 @@ from jaxopt_suite._trees import Tree
 from jaxopt_suite.state import _hdf5, _safetensors
 from jaxopt_suite.state._codec import is_blocks
 from jaxopt_suite.state._flat import ABOUT, about, arrays_of, is_flat, read_flat
-from jaxopt_suite.state._migrate import Initializes, moved
+from jaxopt_suite.state._migrate import Initializes, first_state, moved
 from jaxopt_suite.state._variables import listed, ours
 
 _FORMATS = {".safetensors": _safetensors, ".h5": _hdf5, ".hdf5": _hdf5}
@@ -41,7 +41,8 @@ def to_dict(state: Tree, tx: Initializes, params: Tree) -> dict[str, Any]:
     m/w float32
     about uint8
     """
-    variables, fresh = list(listed(state, ours)), list(listed(jax.eval_shape(tx.init, params), ours))
+    first = jax.eval_shape(lambda params: first_state("to_dict", tx, params), params)
+    variables, fresh = list(listed(state, ours)), list(listed(first, ours))
     arrays = [pair for v in variables for pair in arrays_of(v).items()]
     counts = Counter(name for name, _ in arrays)
     name = next((name for name in counts if counts[name] > 1 or name == ABOUT), None)
@@ -68,7 +69,7 @@ def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
     """
     if not is_flat(flat) or ABOUT not in flat:
         raise TypeError(f"from_dict: expected the dict that to_dict made, got {show(flat)}.")
-    old, fresh = read_flat("from_dict", flat), tx.init(params)
+    old, fresh = read_flat("from_dict", flat), first_state("from_dict", tx, params)
     new = list(listed(fresh, ours))
     names, values = [v.name for v in new], {v.name: v.value for v in old}
     for v in new:

@@ -137,7 +137,7 @@ class Matched:
         have, want = old.stage or Stage(), new.stage or Stage()
         if have == Stage():  # of a list of names alone: all that the stage needs must be there
             needed, held = (self.slots_at[v.place, v.stage, v.path] for v in (new, old))
-            return old.slot == new.slot and needed <= held
+            return old.slot == new.slot and needed - {*want.later} <= held
         as_named = {*want.fields} - {*want.later} <= {*have.fields} <= {*want.fields}
         if not (have.kind == want.kind if have.kind else as_named):
             return False
@@ -195,6 +195,14 @@ class Matched:
             known = known or [*rates.values()] * (len(rates) == 1)
             if known and (v.slot, self.old[known[0]].slot) != (HELD, RECORD):
                 self._take(j, known[0])
+                self._refuse_other_rates(v, known)
+
+    def _refuse_other_rates(self, new: Variable, known: Sequence[int]) -> None:
+        """Where states of different rates become one that holds a rate, all but one of them have no place."""
+        taken, *others = known
+        for i in others if new.slot == HELD else ():
+            if self.old[i].slot == HELD and not _alike(self.old[i].value, self.old[taken].value):
+                self.unfit[i] = "the rate of another group goes on"
 
     def _match_shared(self) -> None:
         """Slots that are one for all parameters, with the state they belong to; where it was divided, each has it."""

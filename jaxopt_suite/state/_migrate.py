@@ -17,7 +17,7 @@ from jaxopt_suite.state._match import Matched, Rename, Rules
 from jaxopt_suite.state._report import Fate, Migration
 from jaxopt_suite.state._variables import COUNT, HELD, Variable, filled, first_layout, holds, listed, ours, plain, unit
 
-_RATES = word_of(Literal["state", "code"])
+_RATES, _FLAG = word_of(Literal["state", "code"]), word_of(bool)
 
 
 class Initializes(Protocol):
@@ -47,8 +47,8 @@ def migrate(
       params: the parameters of the new run, whose shapes and devices the state gets.
       rename: regexes and their replacements (`re.sub`), of which the first that is found in an old path gives the
         new one; or a function of the path.
-      strict: refuse what would be lost. Records, such as a gradient's norm, and an accumulator between two cycles
-        are none.
+      strict: refuse what would be lost: slots, and of groups that become one all rates but one, where they differ.
+        Records, such as a gradient's norm, and an accumulator between two cycles are none.
       learning_rate: whose number a rate is that is one in both: that which the `"state"` holds, or that of the
         `"code"`. A schedule's rate is always that of the code.
 
@@ -68,11 +68,26 @@ def migrate(
     head              m, v                  average
     """
     check("migrate", "learning_rate", learning_rate, _RATES)
-    if not hasattr(tx, "init"):
-        raise TypeError(f"migrate: tx must be an optimizer, got {show(tx)}.")
-    fresh = tx.init(params)
+    fresh = first_state("migrate", tx, params)
+    if is_transformation(state):
+        raise TypeError(f"migrate: state must be a state, got the optimizer {show(state)} itself.")
     old = _read("migrate", state, fresh)
     return moved("migrate", old, fresh, tx, params, rename, strict, code_rate=learning_rate == "code")
+
+
+def first_state(owner: str, tx: Any, params: Tree) -> Tree:
+    """The first state of an optimizer; its name is refused, as the caller goes on with the optimizer itself."""
+    if not is_transformation(tx):
+        named = f": jos.get({tx!r}) makes one" if isinstance(tx, str) else ""
+        raise TypeError(f"{owner}: tx must be an optimizer, got {show(tx)}{named}.")
+    fresh = tx.init(params)
+    if not holds(fresh, ours):
+        raise TypeError(f"{owner}: tx must be or hold an optimizer of jaxopt_suite, got {show(tx)}: see from_optax.")
+    return fresh
+
+
+def is_transformation(x: Any) -> bool:
+    return callable(getattr(x, "init", None)) and callable(getattr(x, "update", None))
 
 
 def moved(
@@ -90,6 +105,7 @@ def moved(
 
     `names` are the old parameters, where some have no variable.
     """
+    check(owner, "strict", strict, _FLAG)
     new = list(listed(fresh, ours))
     matched = Matched(old, new, Rename(owner, rename), code_rate, names)
     source, fates = matched.source, tuple(_fates(matched, trees.paths(params)))
@@ -117,7 +133,7 @@ def _read(owner: str, state: Tree, fresh: Tree) -> list[Variable]:
         if holds(tree, reader):
             return list(listed(tree, reader))
     raise ValueError(
-        f"{owner}: there is no state of a jaxopt_suite optimizer in a {type(state).__name__}: jos.importers reads "
+        f"{owner}: there is no state of a jaxopt_suite optimizer in this {type(state).__name__}: jos.importers reads "
         "those of Keras, torch and Optax."
     )
 
@@ -131,12 +147,13 @@ def _fates(matched: Matched, parameters: Sequence[str]) -> Iterator[Fate]:
     counts = [old[i].value for j, i in matched.source.items() if new[j].slot == COUNT]
     used, rated = {*matched.source.values()}, any(v.is_rate for v in new)
     for i, v in enumerate(old):
-        if i in used or (v.is_rate and rated) or (v.is_count and any(_equal(v.value, count) for count in counts)):
+        unfit = matched.unfit.get(i)
+        if i in used or i in matched.merged or (v.is_count and any(_equal(v.value, count) for count in counts)):
             continue
-        if i in matched.merged:
+        if v.is_rate and rated and unfit is None:
             continue
-        why = matched.unfit.get(i) or _why(matched, v, parameters)
-        yield Fate(v.name, *_place(v), "dropped", why=why, lost=not v.is_rate and not _is_idle(v, old))
+        lost = unfit is not None if v.is_rate else not _is_idle(v, old)
+        yield Fate(v.name, *_place(v), "dropped", why=unfit or _why(matched, v, parameters), lost=lost)
 
 
 def _place(v: Variable) -> tuple[str, str]:
@@ -202,7 +219,8 @@ def _refuse(owner: str, report: Migration) -> None:
     lost = [f for f in report.fates if f.lost]
     named = "; ".join(f"{f.name!r} ({f.why})" for f in lost[:4])
     more = f"; and {len(lost) - 4} more" if len(lost) > 4 else ""
+    rename = "Rename parameters by rename={regex: replacement}, or drop" if any(f.path for f in lost) else "Drop"
     raise ValueError(
-        f"{owner}: {len(lost)} variable{'s' * (len(lost) > 1)} would be lost: {named}{more}. Rename parameters by "
-        "rename={regex: replacement}, or drop what has no place with strict=False."
+        f"{owner}: {len(lost)} variable{'s' * (len(lost) > 1)} would be lost: {named}{more}. {rename} what has no "
+        "place with strict=False."
     )

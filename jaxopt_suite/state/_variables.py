@@ -108,8 +108,14 @@ def ours(node: Any) -> Unit | None:
 
 
 def _stage(key: str, slots: Any) -> Stage:
-    later = (name for name, tree in slots._asdict().items() if tree is None or name in slots._field_defaults)
+    later = (name for name, tree in slots._asdict().items() if tree is None or _may_lack(type(slots), name))
     return Stage(key, type(slots).__name__, slots._fields, (*later,))
+
+
+def _may_lack(kind: type, field: str) -> bool:
+    """Whether a class of slots says that one of them may be None; its annotation may be a string."""
+    hint = str(kind.__annotations__.get(field, ""))
+    return field in getattr(kind, "_field_defaults", {}) or "None" in hint or "Optional" in hint
 
 
 def _columns(slots: Any, scales: Mapping[str, Tree]) -> Columns:

@@ -77,6 +77,9 @@ TORCH = {
     "adamax": ("Adamax", {"lr": 0.02, "eps": 0.01}),
     "adamax_weight_decay": ("Adamax", {"lr": 0.02, "weight_decay": 0.3}),
     "groups": ("AdamW", {"lr": 0.02, "weight_decay": 0.3, "no_decay": ["dense/bias", "scale"]}),
+    "sgd_maximize": ("SGD", {"lr": 0.02, "weight_decay": 0.3, "maximize": True}),
+    "adam_maximize": ("Adam", {"lr": 0.02, "weight_decay": 0.3, "maximize": True}),
+    "groups_maximize": ("RMSprop", {"lr": 0.02, "weight_decay": 0.3, "maximize": True, "no_decay": ["scale"]}),
     "groups_sgd": ("SGD", {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.3, "no_decay": ["dense/bias", "scale"]}),
 }
 
