@@ -77,6 +77,28 @@ def test_keras_goes_on(lib, slug):
     assert worst(continued(tx, state, params, gradients()), recorded) <= 2e-6
 
 
+@pytest.mark.parametrize("slug", [pytest.param("loss_scale", marks=pytest.mark.slow), "multi"])
+def test_optimizers_around_others_go_on(slug):
+    recorded = run("keras3_wrapped", slug)
+    params, config = recorded.params(BEFORE), recorded.case["config"]
+    tx, state, report = jos.importers.keras(variables(recorded), params, optimizer=config)
+    assert not report.dropped + report.reset
+    arrays = [v.value for v in variables(recorded)]
+    unnamed = jos.importers.keras(arrays, params, PATHS, config)
+    jax.tree.map(np.testing.assert_array_equal, unnamed.state, state)
+
+    def step(carry, g):
+        params, state = carry
+        factor = tx.scale_loss(jnp.float32(1), state)
+        params, state = tx.apply_gradients(jax.tree.map(lambda g: g * factor, g), state, params)
+        return (params, state), params
+
+    taken = quick(lambda carry: jax.lax.scan(step, carry, gradients())[1])((params, state))
+    got = {at: jax.tree.map(lambda x, at=at: x[at - BEFORE - 1], taken) for at in AFTER}
+    assert worst(got, recorded) <= 2e-6
+    refuse(ValueError, "variables of these parameters", jos.importers.keras, arrays[:-2], params, PATHS, config)
+
+
 RATE = 0.02
 
 

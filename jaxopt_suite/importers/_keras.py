@@ -16,10 +16,9 @@ from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, refuse_no_state, slot, steps_of
 from jaxopt_suite.importers._keras_files import Kept, read
-from jaxopt_suite.state._find import find
+from jaxopt_suite.importers._keras_order import in_order, is_legacy, listed_slots
 from jaxopt_suite.state._match import Rename, Rules
-from jaxopt_suite.state._variables import COUNT, HELD, Variable, listed, ours
-from jaxopt_suite.state._weights import ordered
+from jaxopt_suite.state._variables import COUNT, HELD, Variable
 
 # what Keras calls our slots
 _WORDS = {
@@ -31,11 +30,17 @@ _WORDS = {
     "g2": ("accumulated_grad", "accum_grad"),
     "dx2": ("accumulated_delta_var", "accum_var"),
     "n": ("accumulator",),
-    "z": ("linear",),
+    "z": ("linear", "momentum"),
     "r": ("r",),
     "c": ("c",),
     "average": ("average",),
-    "accumulator": ("gradient_accumulator",),
+    "accumulator": ("gradient_accumulator", "accumulator"),
+    "slow": ("slow",),
+    "L": ("lr",),
+    "G": ("grad_norm_sum",),
+    "S": ("gradients_sum",),
+    "bet": ("tilde_w",),
+    "reward": ("reward",),
 }
 _ALL = sorted({word for words in _WORDS.values() for word in words}, key=len, reverse=True)
 _ITERATION, _RATE = ("iteration", "iter"), "learning_rate"
@@ -50,7 +55,7 @@ def keras(
     transform: Transform = None,
     strict: bool = True,
 ) -> Imported:
-    """A run of Keras 3, of tf.keras 2.15 or of its legacy optimizers.
+    """A run of Keras 3, of tf.keras 2.15 or of its legacy optimizers, those of TF Addons among them.
 
     Arguments:
       source: a Keras optimizer; its `variables` or its `get_weights()`; a `.keras` or `.weights.h5` file, or the
@@ -81,14 +86,15 @@ def keras(
     """
     refuse_no_state("keras", source)
     kept = _kept(source)
+    kept = kept._replace(config=optimizer) if isinstance(optimizer, Mapping) else kept
     tx = _optimizer(optimizer, kept)
-    there = _names(kept, names, params, _is_legacy(tx))
+    there = _names(kept, names, params, is_legacy(tx))
     known = dict(zip(trees.paths(params), trees.leaves(params), strict=True))
     paths = _paths(Rename("keras", rename).all(there), known)
     tree = collections.OrderedDict((paths[name], known[paths[name]]) for name in there)
     back = {path: name for name, path in paths.items()}
-    variables = _variables(kept, tx, tree if there else params, back, transform is None)
-    return imported("keras", list(variables), tx, params, lambda name: paths.get(name, name), transform, strict)
+    variables = list(_variables(kept, tx, tree if there else params, back, transform is None))
+    return imported("keras", variables, tx, params, lambda name: paths.get(name, name), transform, strict)
 
 
 def _paths(renamed: Mapping[str, str], known: Mapping[str, Any]) -> dict[str, str]:
@@ -122,7 +128,7 @@ def _module(source: Any) -> str:
 def _optimizer(given: Optimizer | Mapping[str, Value] | str | None, kept: Kept) -> Optimizer:
     if given is not None and not isinstance(given, Mapping):
         return ours_of("keras", given)
-    config = kept.config if given is None else given
+    config = kept.config
     if config is None:
         raise ValueError("keras: the source does not say its optimizer's settings: give optimizer=, ours or a config.")
     plain = {**config, "class_name": str(config.get("class_name")).removeprefix("Custom>")}
@@ -167,7 +173,14 @@ def _variables(
     kept: Kept, tx: Optimizer, params: Tree, back: Mapping[str, str], same_layout: bool
 ) -> Iterator[Variable]:
     """Keras's variables as ours: by their names, or else by their places in Keras's order."""
-    layouts = [list(_layout(tx, params, library)) for library in ("keras 3", "tf.keras")]
+    if tx.recipe.class_name == "LossScaleOptimizer":
+        scaled, kept = _scale(kept)
+        yield from scaled
+        tx = tx.recipe.arguments["optimizer"]
+    if tx.recipe.class_name == "ByPath":
+        yield from _of_groups(kept, tx, params, back, same_layout)
+        return
+    layouts = [list(listed_slots(tx, params, library)) for library in ("keras 3", "tf.keras")]
     rates = [_has_rate(kept, len(layout)) for layout in layouts]
     fits = [i for i in (0, 1) if 1 + rates[i] + len(layouts[i]) == len(kept.arrays)]
     if not fits:
@@ -178,7 +191,7 @@ def _variables(
     steps_of("keras", "the iteration count, the first variable,", kept.arrays[0])
     layout, has_rate = layouts[fits[0]], rates[fits[0]]
     yield from _scalars(kept, tx, has_rate)
-    spoken = [_spoken(name, _is_legacy(tx)) for name in kept.names or [""] * len(kept.arrays)]
+    spoken = [_spoken(name, is_legacy(tx)) for name in kept.names or [""] * len(kept.arrays)]
     named = {(_flat(key[0]), key[1]): x for key, x in zip(spoken, kept.arrays, strict=True) if key is not None}
     for v, at_place in zip(layout, kept.arrays[1 + has_rate :], strict=True):
         if v is None:
@@ -194,27 +207,36 @@ def _variables(
         yield slot(_product(tx, int(kept.arrays[0])), "", "NadamState", "product")
 
 
-def _is_legacy(tx: Optimizer) -> bool:
-    return tx.recipe.arguments.get("dialect") == "legacy"
+def _scale(kept: Kept) -> tuple[list[Variable], Kept]:
+    """The dynamic scale of Keras 3, and the variables of the optimizer inside; tf.keras does not list the scale."""
+    if len(kept.arrays) < 5 or kept.arrays[2].shape != () or kept.arrays[2].dtype.kind not in "iu":
+        return [], kept
+    steps = np.int32(steps_of("keras", "the loss scale's step_counter", kept.arrays[2]))
+    fields = {"finite_steps": steps, "scale": np.float32(kept.arrays[3])}
+    scaled = [slot(x, "", "LossScaleState", name, key="unscale_dynamically") for name, x in fields.items()]
+    return scaled, kept.part(4, len(kept.arrays))
 
 
-def _layout(tx: Optimizer, params: Tree, library: str) -> Iterator[Variable | None]:
-    """The slots that one generation of Keras lists, in its order; None for what it keeps and never reads."""
-    fresh, kind = tx.init(params), tx.recipe.class_name
-    found = find("keras", fresh, None)
-    known = {(v.slot, v.path): v for v in listed(fresh, ours) if v.stage is not None}
-    ndims = {path: np.ndim(w) for path, w in zip(trees.paths(params), trees.leaves(params), strict=True)}
-    order = ordered(found, "legacy" if _is_legacy(tx) else "keras")
-    for name, i, _ in order:
-        v = known[name, trees.paths(found.slots[name])[i]]
-        is_lone = v.value.ndim == 0 < ndims.get(v.path, 0)  # ours, in the place of what a rule has not of a shape
-        if name in ("micro_step", "gradient_norm") or (is_lone and kind == "Muon"):
-            continue
-        if library == "tf.keras" and (name == "product" or (is_lone and kind == "Adafactor" and name in ("r", "c"))):
-            continue
-        yield None if is_lone and kind == "Adafactor" else v
-    if library == "tf.keras" and kind == "SGD" and not order and not _is_legacy(tx):
-        yield from [None] * len(ndims)  # a momentum, with or without one
+def _of_groups(
+    kept: Kept, tx: Optimizer, params: Tree, back: Mapping[str, str], same_layout: bool
+) -> Iterator[Variable]:
+    """The variables of Keras 3's `MultiOptimizer`: its own count and rate, then those of each optimizer inside.
+
+    These follow each other as in its map, behind which is the default.
+    """
+    rules, members, paths = [*tx.recipe.arguments["rules"].values()], tx.line.members, trees.paths(params)
+    found, parts, start = members.route(paths), [], 2
+    for i in in_order(members.patterns, kept.config):
+        mine = collections.OrderedDict((path, params[path]) for j, path in zip(found, paths, strict=True) if j == i)
+        has_rate = not callable(rules[i].recipe.arguments.get("learning_rate"))
+        stop = start + 1 + has_rate + len([*listed_slots(rules[i], mine, "keras 3")])
+        parts.append((members.keys[i], kept.part(start, stop), rules[i], mine))
+        start = stop
+    if start != len(kept.arrays):
+        raise ValueError(f"keras: {tx.name} keeps {start} variables of these parameters, got {len(kept.arrays)}.")
+    yield Variable(np.int32(steps_of("keras", "the iteration count, the first variable,", kept.arrays[0])), "", COUNT)
+    for key, part, inner, mine in parts:
+        yield from (dataclasses.replace(v, place=key) for v in _variables(part, inner, mine, back, same_layout))
 
 
 def _has_rate(kept: Kept, slots: int) -> bool:

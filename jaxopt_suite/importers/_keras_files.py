@@ -30,6 +30,10 @@ class Kept(NamedTuple):
     names: list[str] | None
     config: Mapping[str, Value] | None
 
+    def part(self, start: int, stop: int) -> "Kept":
+        """Those of one optimizer among several."""
+        return self._replace(arrays=self.arrays[start:stop], names=self.names and self.names[start:stop])
+
 
 def read(file: Any) -> Kept:
     """From `.keras`, `.weights.h5` or the `.h5` of a whole model."""

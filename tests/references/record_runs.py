@@ -1,6 +1,6 @@
 """Records runs of PyTorch, Keras 3 and tf.keras that are imported in their middle.
 
-    python tests/references/record_runs.py torch|keras3|tf
+    python tests/references/record_runs.py torch|keras3|keras3_wrapped|tf
 
 writes `runs/<library>.npz`: of each case the optimizer's state and the parameters after 50 steps, and the parameters
 after 60, 75 and 100. The gradients are those of `inputs.py`. Beside them are files as the libraries write them.
@@ -212,6 +212,45 @@ def record_keras3():
     return {**arrays, **more}, {**cases, "model": case}, backend.versions
 
 
+def wrapped(optimizers):
+    """Optimizers around others, whose gradients are those of a loss that the first scales."""
+    groups = optimizers.OptimizerMap(optimizers.Adam(0.02))
+    groups[".*bias"] = optimizers.SGD(0.1, momentum=0.8)
+    groups["scale"] = optimizers.RMSprop(0.01)
+    inner = optimizers.Adam(0.02, amsgrad=True)
+    return {
+        "loss_scale": optimizers.LossScaleOptimizer(inner, initial_scale=16.0, dynamic_growth_steps=7),
+        "multi": optimizers.MultiOptimizer(groups),
+    }
+
+
+def record_keras3_wrapped():
+    import jax
+    import record
+
+    backend = record.Keras3()
+    arrays, cases = {}, {}
+    for slug, optimizer in wrapped(backend.keras.optimizers).items():
+        start = inputs.params(0)
+        variables = [backend.variable(path, start[path]) for path in PATHS]
+        optimizer.build(variables)
+        kept = {"params": [v.value for v in variables], "optimizer": [v.value for v in optimizer.variables]}
+        update = jax.jit(optimizer.stateless_apply)
+        case = {"class": type(optimizer).__name__, "names": [v.path for v in optimizer.variables]}
+        cases[slug] = {**case, "config": backend.keras.optimizers.serialize(optimizer)}
+
+        def step(g, kept=kept, update=update, slug=slug):
+            scale = np.float32(kept["optimizer"][3]) if slug == "loss_scale" else np.float32(1)
+            scaled = [g[path] * scale for path in PATHS]
+            kept["params"], kept["optimizer"] = update(kept["optimizer"], scaled, kept["params"])
+
+        for at, values in run(step, lambda path, kept=kept: kept["params"][PATHS.index(path)]):
+            arrays |= {f"{slug}/{at}/{path}": x for path, x in values.items()}
+            if at == BEFORE:
+                arrays |= {f"{slug}/state/{i}": np.array(x) for i, x in enumerate(kept["optimizer"])}
+    return arrays, cases, backend.versions
+
+
 def record_tf():
     import record
     import tensorflow as tf
@@ -279,7 +318,12 @@ def keras_model(keras, save, optimizers=None, prefix=""):
 
 
 def main():
-    record = {"torch": record_torch, "keras3": record_keras3, "tf": record_tf}[sys.argv[1]]
+    record = {
+        "torch": record_torch,
+        "keras3": record_keras3,
+        "keras3_wrapped": record_keras3_wrapped,
+        "tf": record_tf,
+    }[sys.argv[1]]
     OUT.mkdir(exist_ok=True)
     arrays, cases, versions = record()
     versions = {"python": platform.python_version(), "numpy": np.__version__, **versions}
