@@ -30,6 +30,21 @@ def test_a_row_and_a_column_without_gradients_do_not_underflow():
     np.testing.assert_array_equal(w.ravel()[1:], 1)
 
 
+@pytest.mark.parametrize("optimizer", [jos.nadam, jos.radam])
+def test_a_decay_may_be_said_to_be_a_penalty_or_none(optimizer):
+    """In any dialect; a penalty is part of the gradient that is averaged, what is none does not see the averages."""
+    g, w = jnp.array([0.5, -1.0]), jnp.array([2.0, 3.0])
+    for dialect in ("keras", "legacy", "torch"):
+        free = optimizer(0.1, dialect=dialect)
+        bare, penalized = (free.update(x, free.init(w), w)[0] for x in (g, g + 0.5 * w))
+        alone = optimizer is jos.nadam and dialect == "legacy"
+        decoupled = bare - 0.5 * w * (1.0 if alone else 0.1)
+        for said, want in {None: penalized if dialect == "torch" else decoupled, True: decoupled,
+                           False: penalized}.items():  # fmt: skip
+            tx = optimizer(0.1, weight_decay=0.5, decoupled_weight_decay=said, dialect=dialect)
+            np.testing.assert_allclose(tx.update(g, tx.init(w), w)[0], want, rtol=1e-6)
+
+
 def test_the_rectification_length_does_not_cancel():
     for beta_2, count in (("0.999", 6), ("0.9999", 5), ("0.9999", 3000), ("0.9", 10**6)):
         t = Moment(jnp.float32(count), jnp.float32(1.0), jnp.int32(count))

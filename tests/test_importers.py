@@ -49,7 +49,12 @@ def test_torch_goes_on(slug):
 
 
 KERAS = walked(
-    *((lib, slug) for lib in ("keras3", "tf") for slug in library(lib)[1]["cases"] if not slug.endswith("model"))
+    *(
+        (lib, slug)
+        for lib in ("keras3", "tf", "tf_addons")
+        for slug in library(lib)[1]["cases"]
+        if not slug.endswith("model")
+    )
 )
 
 
@@ -74,6 +79,9 @@ def test_keras_goes_on(lib, slug):
     params = recorded.params(BEFORE)
     tx, state, report = jos.importers.keras(variables(recorded), params, optimizer=recorded.case["config"])
     assert not report.dropped
+    arrays = [v.value for v in variables(recorded)]
+    unnamed = jos.importers.keras(arrays, params, PATHS, recorded.case["config"]).state
+    jax.tree.map(np.testing.assert_array_equal, unnamed, state)
     assert worst(continued(tx, state, params, gradients()), recorded) <= 2e-6
 
 

@@ -348,6 +348,10 @@ def test_what_is_wrong_is_named():
            {"haed": "x"})  # fmt: skip
     refuse(ValueError, "rename: 'body/bias' and 'body/kernel' would both become 'x'.", ask, state, tx, TREE,
            {"^body.*": "x"})  # fmt: skip
+    refuse(TypeError, "migrate: rename must return a path, got None for 'body/bias'.", ask, state, tx, TREE,
+           lambda path: None)  # fmt: skip
+    many = jax.vmap(lambda _: jos.sgd(0.1).init(TREE))(jnp.ones(2))
+    refuse(ValueError, "'count' (it has shape (2,), here it is ())", ask, many, jos.sgd(0.1), TREE)
     refuse(ValueError, "'m/head' (there is no parameter 'haed' here. Did you mean 'head'?)", ask, state, tx, TREE,
            {"head": "haed"})  # fmt: skip
     refuse(ValueError, "learning_rate must be one of 'state', 'code', got 'codes'.", ask, state, tx, TREE,

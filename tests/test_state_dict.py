@@ -207,6 +207,24 @@ def test_what_a_file_claims_is_checked_before_it_is_read(tmp_path):
     refused(lambda file: file.attrs.__setitem__("format", "x"), "was not written by save_weights or save_dict")
 
 
+@pytest.mark.parametrize(("dtype", "array"), [("float64", np.zeros(3, np.float32)), ("float16", np.float32(3)),
+                                              ("object", np.zeros(2)), ("bool", np.zeros(2, np.int8))])  # fmt: skip
+def test_a_dtype_that_the_bytes_are_not_of_is_refused(dtype, array, tmp_path):
+    with h5py.File(tmp_path / "state.h5", "w") as h5:
+        h5.attrs["format"] = "jaxopt_suite weights"
+        h5.create_dataset("0", data=array).attrs.update(name="m/w", dtype=dtype)
+    words = f"load_dict: '/0' says that it is {dtype}, the file holds {array.dtype}."
+    refuse(ValueError, words, jos.state.load_dict, tmp_path / "state.h5")
+
+
+@pytest.mark.parametrize("count", [np.int32(-5), np.float32("nan"), np.float32(2.5)])
+def test_a_count_that_no_run_has_come_to_is_refused(count):
+    tx, params = jos.adam(0.1), {"w": jnp.ones(2)}
+    named = {**jos.state.variables(tx.init(params)), "count": count}
+    words = "migrate: 'count' must be a number of steps below 2**31, got"
+    refuse(ValueError, words, jos.state.migrate, named, tx, params)
+
+
 def test_files_are_written_whole_or_not_at_all(tmp_path):
     flat = files(tmp_path)
     for suffix in (".safetensors", ".h5"):

@@ -41,6 +41,7 @@ _WORDS = {
     "S": ("gradients_sum",),
     "bet": ("tilde_w",),
     "reward": ("reward",),
+    "": ("conditional_gradient",),  # it is never read
 }
 _ALL = sorted({word for words in _WORDS.values() for word in words}, key=len, reverse=True)
 _ITERATION, _RATE = ("iteration", "iter"), "learning_rate"

@@ -41,8 +41,8 @@ def listed_slots(tx: Optimizer, params: Tree, library: str) -> Iterator[Variable
         if library == "tf.keras" and (name == "product" or (is_lone and kind == "Adafactor" and name in ("r", "c"))):
             continue
         yield None if is_lone and kind == "Adafactor" else v
-    if library == "tf.keras" and kind == "SGD" and not order and not is_legacy(tx):
-        yield from [None] * len(ndims)  # a momentum, with or without one
+    if kind == "ConditionalGradient" or (library == "tf.keras" and kind == "SGD" and not order and not is_legacy(tx)):
+        yield from [None] * len(ndims)  # slots that it never reads
 
 
 def is_legacy(tx: Optimizer) -> bool:

@@ -43,7 +43,10 @@ def read(owner: str, file: Any) -> dict[str, np.ndarray]:
 def _arrays(owner: str, h5: Any) -> Iterator[tuple[str, np.ndarray]]:
     for i in range(len(h5)):
         data = dataset(owner, h5, str(i))
-        yield str(data.attrs["name"]), data[...].view(jnp.dtype(data.attrs["dtype"]))
+        dtype = jnp.dtype(data.attrs["dtype"])
+        if dtype.itemsize != data.dtype.itemsize or not jnp.issubdtype(dtype, jnp.number):
+            raise ValueError(f"{owner}: {data.name!r} says that it is {dtype}, the file holds {data.dtype}.")
+        yield str(data.attrs["name"]), data[...].view(dtype)
 
 
 @contextlib.contextmanager

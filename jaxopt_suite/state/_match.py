@@ -33,7 +33,10 @@ class Rename:
 
     def __call__(self, path: str) -> str:
         if callable(self.rules):
-            return self.rules(path)
+            new = self.rules(path)
+            if not isinstance(new, str):
+                raise TypeError(f"{self.owner}: rename must return a path, got {show(new)} for {path!r}.")
+            return new
         pattern = next((pattern for pattern in self.rules if re.search(pattern, path)), None)
         if pattern is None:
             return path
@@ -181,9 +184,9 @@ class Matched:
                 self._take(j, known[0])
 
     def _steps(self, i: int) -> int:
-        """A count, as far as it is known: under a trace it is not."""
+        """A count, as far as it is known: under a trace it is not. Of several runs, that of the longest."""
         count = self.old[i].value
-        return 0 if isinstance(count, Tracer) else int(count)
+        return 0 if isinstance(count, Tracer) else int(np.max(count))
 
     def _match_rates(self) -> None:
         """A held rate goes on being held; a record of a schedule's is none to hold."""

@@ -106,6 +106,7 @@ def moved(
     `names` are the old parameters, where some have no variable.
     """
     check(owner, "strict", strict, _FLAG)
+    _refuse_wrong_counts(owner, old)
     new = list(listed(fresh, ours))
     matched = Matched(old, new, Rename(owner, rename), code_rate, names)
     source, fates = matched.source, tuple(_fates(matched, trees.paths(params)))
@@ -118,6 +119,15 @@ def moved(
         )
     values = (placed_as_stored(old[source[j]].value, v.value) if j in source else v.value for j, v in enumerate(new))
     return filled(fresh, values), report
+
+
+def _refuse_wrong_counts(owner: str, old: Sequence[Variable]) -> None:
+    """Refuses counts that no run can have come to; under a trace they are not known."""
+    for v in old:
+        if v.is_count and not isinstance(v.value, Tracer):
+            steps = np.asarray(v.value)
+            if steps.dtype.kind not in "iuf" or not np.all((steps >= 0) & (steps < 2**31) & (steps == np.floor(steps))):
+                raise ValueError(f"{owner}: {v.name!r} must be a number of steps below 2**31, got {show(v.value)}.")
 
 
 def _called(tx: Any) -> str:

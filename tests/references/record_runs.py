@@ -1,6 +1,6 @@
 """Records runs of PyTorch, Keras 3 and tf.keras that are imported in their middle.
 
-    python tests/references/record_runs.py torch|keras3|keras3_wrapped|tf
+    python tests/references/record_runs.py torch|keras3|keras3_wrapped|tf|tf_addons
 
 writes `runs/<library>.npz`: of each case the optimizer's state and the parameters after 50 steps, and the parameters
 after 60, 75 and 100. The gradients are those of `inputs.py`. Beside them are files as the libraries write them.
@@ -283,6 +283,55 @@ def record_tf():
     return arrays, cases, backend.versions
 
 
+ADDONS = {
+    "novograd": ("NovoGrad", {"learning_rate": 0.02, "weight_decay": 0.01}),
+    "lamb": ("LAMB", {"learning_rate": 0.02}),
+    "radam": ("RectifiedAdam", {"learning_rate": 0.02, "beta_2": 0.99}),
+    "adabelief": ("AdaBelief", {"learning_rate": 0.02, "rectify": False}),
+    "yogi": ("Yogi", {"learning_rate": 0.02}),
+    "cocob": ("COCOB", {}),
+    "sgdw": ("SGDW", {"weight_decay": 0.01, "learning_rate": 0.02, "momentum": 0.9}),
+    "adamw": ("AdamW", {"weight_decay": 0.01, "learning_rate": 0.02}),
+    "proximal_adagrad": ("ProximalAdagrad", {"learning_rate": 0.1}),
+    "lazy_adam": ("LazyAdam", {"learning_rate": 0.02}),
+    "conditional_gradient": ("ConditionalGradient", {"learning_rate": 0.99}),
+    "lookahead": ("Lookahead", {"inner": ("Adam", {"learning_rate": 0.02})}),
+    "swa": ("SWA", {"inner": ("SGD", {"learning_rate": 0.02, "momentum": 0.9}), "start_averaging": 5}),
+    "moving_average": ("MovingAverage", {"inner": ("SGD", {"learning_rate": 0.02})}),
+}
+
+
+def record_tf_addons():
+    import record
+    import tensorflow as tf
+    import tensorflow_addons
+
+    class Optimizers:
+        """Those of TF Addons; `inner` is the legacy optimizer that one is around."""
+
+        def __getattr__(self, name):
+            def make(inner=None, **settings):
+                if inner is not None:
+                    settings["optimizer"] = getattr(tf.keras.optimizers.legacy, inner[0])(**inner[1])
+                return getattr(tensorflow_addons.optimizers, name)(**settings)
+
+            return make
+
+    def config(optimizer):
+        return json.loads(json.dumps(tf.keras.optimizers.serialize(optimizer), default=float))
+
+    backend = record.TensorFlow("tf_addons")
+    arrays, cases = record_keras(
+        backend,
+        Optimizers(),
+        ADDONS,
+        "",
+        lambda optimizer: list(zip([v.name for v in optimizer.weights], optimizer.get_weights(), strict=True)),
+        config,
+    )
+    return arrays, cases, backend.versions
+
+
 def keras_model(keras, save, optimizers=None, prefix=""):
     """A small model that was trained by AdamW or Adam, as it saves itself, and its parameters in later steps."""
     layers = keras.layers
@@ -323,6 +372,7 @@ def main():
         "keras3": record_keras3,
         "keras3_wrapped": record_keras3_wrapped,
         "tf": record_tf,
+        "tf_addons": record_tf_addons,
     }[sys.argv[1]]
     OUT.mkdir(exist_ok=True)
     arrays, cases, versions = record()
