@@ -529,6 +529,14 @@ def written(*groups, **settings):
 PAIR = {"x": jnp.ones(2), "y": jnp.ones(2)}
 
 
+def test_a_checkpoint_of_torch_may_hold_more_than_the_optimizer():
+    ask, model = jos.importers.torch, {"x": np.ones(2)}
+    checkpoint = {"epoch": 5, "model_state_dict": model, "optimizer_state_dict": written(3, 3), "loss": 0.5}
+    jax.tree.map(np.testing.assert_array_equal, ask(checkpoint, PAIR).state, ask(written(3, 3), PAIR).state)
+    for unclear in ({**checkpoint, "other": written(3, 3)}, {"model_state_dict": model}):
+        refuse(ValueError, "torch: expected a state_dict() with 'state' and 'param_groups', got", ask, unclear, PAIR)
+
+
 def test_torch_of_old_does_not_say_which_adam_it_was():
     ask, one = jos.importers.torch, {"x": jnp.ones(2)}
     refuse(ValueError, "wrote Adam's and AdamW's alike, which decay otherwise: say which with optimizer=", ask,

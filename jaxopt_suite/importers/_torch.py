@@ -94,8 +94,8 @@ def torch(
     `tx.replace(learning_rate=...)` and `migrate`.
 
     Arguments:
-      source: `optimizer.state_dict()`, or a file that `torch.save` wrote it to, which is read with
-        `weights_only=True`.
+      source: `optimizer.state_dict()`, a checkpoint with one in it, or a file that `torch.save` wrote either to, which
+        is read with `weights_only=True`.
       params: the parameters here.
       names: those of the parameters there, in their order: `[name for name, _ in model.named_parameters()]`. Torch
         writes them itself where the optimizer was made from `model.named_parameters()`.
@@ -217,9 +217,16 @@ class _Group:
             yield slot(products[0], place, self.known.kind, "product")
 
 
+def _is_state_dict(written: Any) -> bool:
+    return isinstance(written, Mapping) and {"state", "param_groups"} <= {*written}
+
+
 def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
-    """The groups of a state_dict, with the names of their parameters."""
-    if not isinstance(written, Mapping) or not {"state", "param_groups"} <= {*written}:
+    """The groups of a state_dict, or of the one in a checkpoint, with the names of their parameters."""
+    inside = [x for x in written.values() if _is_state_dict(x)] if isinstance(written, Mapping) else []
+    if len(inside) == 1 and not _is_state_dict(written):
+        return _groups(inside[0], names)
+    if not _is_state_dict(written):
         raise ValueError(f"torch: expected a state_dict() with 'state' and 'param_groups', got {show(written)}.")
     settings, state = written["param_groups"], written["state"]
     if not settings:
