@@ -79,7 +79,13 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
 
 
 class Optimizer(Transformation):
-    """An optimizer: a transformation with Keras's methods, the state passed in and handed back."""
+    """An optimizer: a transformation with Keras's methods, the state passed in and handed back.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.sgd(0.5)
+    >>> isinstance(tx, jos.Optimizer), isinstance(tx, tuple), tx == jos.sgd(0.5), tx.name
+    (True, True, True, 'sgd')
+    """
 
     __slots__ = ()
 

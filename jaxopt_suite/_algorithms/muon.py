@@ -61,7 +61,7 @@ def muon(
     """Muon: momentum made orthogonal for matrices, AdamW for everything else.
 
         m <- momentum * m + g,    x = g + momentum * m (nesterov) or m
-        x <- x / ||x||, then ns_steps times:  x <- a x + (b x x^T + c (x x^T)^2) x
+        x <- x / ||x||,    then ns_steps times:  x <- a x + (b x x^T + c (x x^T)^2) x
         w <- w - rate * (weight_decay * w + rms_rate * sqrt(max(rows, columns)) * x)
 
     Adam, at `adam_lr_ratio * rate` and with `adam_weight_decay`, takes what is no matrix, what has "embedding" in

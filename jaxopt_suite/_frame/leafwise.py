@@ -38,6 +38,15 @@ class Moment:
       splits: those of all arrays, in `update_shared`.
 
     What a rule reduces it reduces by `t.sum`, `t.mean` or `t.whole`, which know of the other parts.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> rule = jos.leafwise(None, None, lambda g, s, w, t: (g / t.count, s))
+    >>> tx = jos.optimizer("Fading")(lambda learning_rate=1.0, **common: rule)()
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(2):
+    ...     step, state = tx.update(jnp.ones(1), state)
+    >>> step
+    Array([-0.5], dtype=float32)
     """
 
     count: jax.Array
@@ -94,6 +103,11 @@ class Rule:
       absent: what then becomes of the other rows, `absent(slots, w, t) -> (step, slots)` for the whole table; a step of
         None leaves them where they are. Where it is None, slots stay as well.
       on_values: whether it takes slices as they came, each for itself, with rows that come twice; it has no slots.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> rule = jos.leafwise(None, None, lambda g, s, w, t: (g - w, s), reads_weights=True)
+    >>> rule.reads_weights, rule.returns_update, rule.elementwise
+    (True, False, False)
     """
 
     slots: type | None

@@ -30,6 +30,12 @@ class Imported(NamedTuple):
       optimizer: one of ours that takes the same steps.
       state: its state in the middle of the run.
       report: what of the other library's state is in it.
+
+    >>> import jax.numpy as jnp, optax, jaxopt_suite as jos
+    >>> params = {"w": jnp.ones(2)}
+    >>> run = jos.importers.optax(optax.adam(0.1).init(params), params, jos.adam(0.1, dialect="torch"))
+    >>> run.optimizer, jos.state.slot_names(run.state), run.report.dropped
+    (adam(learning_rate=0.1, dialect='torch'), ['m', 'v'], ())
     """
 
     optimizer: Any

@@ -70,6 +70,12 @@ class Layout:
     Attributes:
       places: the `Place` of each array: `path`, `shape`, `dtype`, `spec`, `parts`, `bytes`, `bytes_per_device`, and
         `why` it is not split over the axis.
+
+    >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
+    >>> mesh, params = jax.sharding.AbstractMesh((4,), ("data",)), {"kernel": jnp.zeros((1024, 2))}
+    >>> layout = jos.parallel.explain(jos.adam(), params, mesh, axis="data")
+    >>> layout.bytes, layout.bytes_per_device, [place.path for place in layout.replicated]
+    (16392, 4104, ['count', 'rate/learning_rate'])
     """
 
     places: tuple[Place, ...]

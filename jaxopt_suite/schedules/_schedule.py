@@ -43,7 +43,13 @@ SENTENCES: Mapping[str, str] = {
 
 
 class Schedule(Described):
-    """A function `step -> value` with a recipe; the value is a float32 scalar, whatever the step's type."""
+    """A function `step -> value` with a recipe; the value is a float32 scalar, whatever the step's type.
+
+    >>> import jaxopt_suite as jos
+    >>> rate = jos.schedules.inverse_time_decay(1.0, decay_steps=2, decay_rate=1.0)
+    >>> print(f"{rate(4):.4f}", rate.replace(decay_rate=2.0))
+    0.3333 inverse_time_decay(1.0, 2.0, 2.0)
+    """
 
     __slots__ = ("__weakref__", "_exact", "_function", "_recipe")  # jax.jit keeps its functions weakly
 

@@ -66,6 +66,15 @@ def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
 
     Raises:
       TypeError, ValueError: naming what is missing, is too much, or has another shape or dtype.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx, params = jos.adam(0.1), {"w": jnp.zeros(2)}
+    >>> flat = jos.state.to_dict(tx.init(params), tx, params)
+    >>> jos.state.slot_names(jos.state.from_dict(flat, tx, params))
+    ['m', 'v']
+    >>> jos.state.from_dict(flat, jos.sgd(0.1), params)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: from_dict: ...
     """
     if not is_flat(flat) or ABOUT not in flat:
         raise TypeError(f"from_dict: expected the dict that to_dict made, got {show(flat)}.")
@@ -98,6 +107,15 @@ def save_dict(file: str | PathLike, flat: Mapping[str, Any], overwrite: bool = T
 
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> import tempfile
+    >>> tx, params = jos.adam(0.1), {"w": jnp.zeros(2)}
+    >>> flat = jos.state.to_dict(tx.init(params), tx, params)
+    >>> jos.state.save_dict(file := tempfile.mkdtemp() + "/state.safetensors", flat)
+    >>> jos.state.save_dict(file, flat, overwrite=False)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileExistsError: ...
     """
     if not is_flat(flat):
         raise TypeError(f"save_dict: expected the dict that to_dict made, got {show(flat)}.")
@@ -114,6 +132,14 @@ def load_dict(file: str | PathLike) -> dict[str, np.ndarray]:
 
     Raises:
       FileNotFoundError, ValueError: a sentence that says what is wrong with the file.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> import tempfile
+    >>> tx, params = jos.adam(0.1), {"w": jnp.zeros(2)}
+    >>> flat = jos.state.to_dict(tx.init(params), tx, params)
+    >>> jos.state.save_dict(file := tempfile.mkdtemp() + "/state.h5", flat)
+    >>> jos.state.load_dict(file)["m/w"]
+    array([0., 0.], dtype=float32)
     """
     return _format("load_dict", file).read("load_dict", file)
 

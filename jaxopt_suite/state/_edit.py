@@ -31,7 +31,16 @@ def iterations(state: Tree, within: str | None = None) -> jax.Array:
 
 
 def learning_rate(state: Tree, within: str | None = None) -> jax.Array:
-    """The rate that the state holds, or where a schedule rules it, the rate that was used last."""
+    """The rate that the state holds, or where a schedule rules it, the rate that was used last.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.sgd(jos.schedules.exponential_decay(1.0, decay_steps=1, decay_rate=0.5))
+    >>> state = tx.init(jnp.zeros(1))
+    >>> for _ in range(3):
+    ...     _, state = tx.update(jnp.ones(1), state)
+    >>> print(jos.state.learning_rate(state))
+    0.25
+    """
     rate = find("learning_rate", state, within).state.rate
     if not rate:
         raise ValueError("learning_rate: this optimizer has no learning rate.")
@@ -61,7 +70,14 @@ def set_learning_rate(state: Tree, rate: Any, within: str | None = None) -> Tree
 
 
 def gradient_norm(state: Tree, within: str | None = None) -> jax.Array:
-    """The norm of all gradients before the last step's clipping; there must be a `global_clipnorm`."""
+    """The norm of all gradients before the last step's clipping; there must be a `global_clipnorm`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx, w = jos.sgd(0.1, global_clipnorm=1.0), jnp.zeros(2)
+    >>> _, state = tx.update(jnp.array([3.0, 4.0]), tx.init(w))
+    >>> print(jos.state.gradient_norm(state))
+    5.0
+    """
     found = find("gradient_norm", state, within, lambda ours: "clip_by_global_norm" in ours.stages)
     norm = found.slots.get("gradient_norm")
     if norm is None:
@@ -70,7 +86,12 @@ def gradient_norm(state: Tree, within: str | None = None) -> jax.Array:
 
 
 def slot_names(state: Tree, within: str | None = None) -> list[str]:
-    """The names of the slots: `["m", "v"]` for Adam. One that two stages have is numbered from the second on."""
+    """The names of the slots: `["m", "v"]` for Adam. One that two stages have is numbered from the second on.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> jos.state.slot_names(jos.lookahead(jos.adam(amsgrad=True)).init({"w": jnp.zeros(2)}))
+    ['m', 'v', 'vhat', 'slow']
+    """
     return list(find("slot_names", state, within).slots)
 
 
@@ -88,13 +109,26 @@ def variables(state: Tree, within: str | None = None) -> dict[str, jax.Array]:
 
 
 def get_slot(state: Tree, path: str, name: str, within: str | None = None) -> jax.Array:
-    """The slot `name` of the parameter at `path`, such as `get_slot(state, "dense/bias", "m")`."""
+    """The slot `name` of the parameter at `path`, such as `get_slot(state, "dense/bias", "m")`.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adagrad(0.1, initial_accumulator_value=0.5).init({"dense": {"bias": jnp.zeros(2)}})
+    >>> jos.state.get_slot(state, "dense/bias", "a")
+    Array([0.5, 0.5], dtype=float32)
+    """
     tree = slot("get_slot", find("get_slot", state, within), name)
     return trees.leaves(tree)[index("get_slot", tree, path)]
 
 
 def set_slot(state: Tree, path: str, name: str, value: Any, within: str | None = None) -> Tree:
-    """The state with another value in one slot; its shape must fit, its dtype is kept."""
+    """The state with another value in one slot; its shape must fit, its dtype is kept.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> state = jos.state.set_slot(state, "w", "v", [1.0, 4.0])
+    >>> jos.state.get_slot(state, "w", "v")
+    Array([1., 4.], dtype=float32)
+    """
     found = find("set_slot", state, within)
     tree = slot("set_slot", found, name)
     arrays, i = trees.leaves(tree), index("set_slot", tree, path)
@@ -108,6 +142,13 @@ def reset(state: Tree, paths: str | Iterable[str], fresh: Tree, within: str | No
     Arguments:
       paths: a regex or several; `re.search` on a parameter's path.
       fresh: `tx.init(params)`: what a slot starts from is the optimizer's own (zeros, the parameter, ...).
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx, params = jos.sgd(0.1, momentum=0.9), {"body": jnp.zeros(1), "head": jnp.zeros(1)}
+    >>> _, state = tx.apply_gradients({"body": jnp.ones(1), "head": jnp.ones(1)}, tx.init(params), params)
+    >>> state = jos.state.reset(state, "head", tx.init(params))
+    >>> [float(jos.state.get_slot(state, path, "m")[0]) != 0 for path in ("body", "head")]
+    [True, False]
     """
     ours, start = find("reset", state, within), find("reset", fresh, within).named("reset")
     patterns = [paths] if isinstance(paths, str) else list(paths)

@@ -38,6 +38,11 @@ class OptimizerState(NamedTuple):
         `{"schedule": {"learning_rate": x}}`, or `{"array": x}` for one given as an array. Empty without a rate.
       stages: the slots of each stage that has any, by what it is: `"rule"`, `"accumulate"`, `"ema"`, ...; and under
         `"members"` the states of what a composition is made of.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.sgd(0.1, global_clipnorm=1.0, momentum=0.9).init(jnp.zeros(2))
+    >>> int(state.count), [*state.rate], [*state.stages]
+    (0, ['learning_rate'], ['clip_by_global_norm', 'rule'])
     """
 
     count: Any
@@ -55,6 +60,12 @@ class Coded(NamedTuple):
       slots: the stage's own NamedTuple, with codes in the place of those arrays.
       scales: a tree like the parameters for each of them, `"m_scale"` for `m`: a scale for each block of the last
         axis, and a lone zero where an array is not coded.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.precision.state_dtype(jos.adam(), v="blockwise8", min_size=0)
+    >>> coded = tx.init(jnp.zeros(512)).stages["rule"]
+    >>> coded.slots.m.dtype.name, coded.slots.v.dtype.name, {k: x.shape for k, x in coded.scales.items()}
+    ('float32', 'uint8', {'v_scale': (2,)})
     """
 
     slots: Any

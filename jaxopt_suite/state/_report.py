@@ -44,6 +44,12 @@ class Migration:
       optimizer: the call that makes the new one.
       fates: what became of each variable.
       notes: sentences about counts and rates.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> w = {"w": jnp.zeros(2)}
+    >>> _, report = jos.state.migrate(jos.sgd(0.1, momentum=0.9).init(w), jos.adam(0.1), w, strict=False)
+    >>> report.kept, report.reset, report.dropped
+    (('count', 'learning_rate'), ('m/w', 'v/w'), ('m/w',))
     """
 
     optimizer: str

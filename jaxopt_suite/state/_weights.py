@@ -36,7 +36,14 @@ def get_weights(state: Tree, dialect: str = "keras", within: str | None = None) 
 
 
 def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", within: str | None = None) -> Tree:
-    """The state with the weights that `get_weights` gave for an optimizer of the same parameters."""
+    """The state with the weights that `get_weights` gave for an optimizer of the same parameters.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> weights = jos.state.get_weights(state)
+    >>> int(jos.state.iterations(jos.state.set_weights(state, [weights[0] + 7, *weights[1:]])))
+    7
+    """
     found = find_all("set_weights", state, within)
     places, held = ordered(found, dialect), found.slots
     if len(weights) != len(places) + 1:
@@ -50,13 +57,27 @@ def set_weights(state: Tree, weights: Sequence[Any], dialect: str = "keras", wit
 
 
 def save_own_variables(state: Tree, store: MutableMapping[str, Any], within: str | None = None) -> None:
-    """Writes the weights into any mapping (a dict, an HDF5 group) under the keys "0", "1", ..., as Keras does."""
+    """Writes the weights into any mapping (a dict, an HDF5 group) under the keys "0", "1", ..., as Keras does.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> jos.state.save_own_variables(state, store := {})
+    >>> {key: value.shape for key, value in store.items()}
+    {'0': (), '1': (2,), '2': (2,)}
+    """
     for i, weight in enumerate(get_weights(state, within=within)):
         store[str(i)] = weight
 
 
 def load_own_variables(state: Tree, store: Mapping[str, Any], within: str | None = None) -> Tree:
-    """The state with the weights of a mapping that `save_own_variables` wrote."""
+    """The state with the weights of a mapping that `save_own_variables` wrote.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> jos.state.save_own_variables(jos.state.set_slot(state, "w", "m", [1.0, 2.0]), store := {})
+    >>> jos.state.get_slot(jos.state.load_own_variables(state, store), "w", "m")
+    Array([1., 2.], dtype=float32)
+    """
     missing = next((str(i) for i in range(len(store)) if str(i) not in store), None)
     if missing is not None:
         raise ValueError(f"load_own_variables: the store must have the keys '0' to '{len(store) - 1}', no {missing!r}.")
@@ -69,6 +90,13 @@ def save_weights(state: Tree, file: str | PathLike, overwrite: bool = True, with
     Raises:
       FileExistsError: the file exists and `overwrite` is False.
       ValueError: the state keeps more, in other states or as a `from_optax` does: `to_dict` has it all.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> import h5py, tempfile
+    >>> jos.state.save_weights(state, file := tempfile.mkdtemp() + "/weights.h5")
+    >>> sorted(h5py.File(file))
+    ['0', '1', '2', '3']
     """
     _hdf5.write("save_weights", file, find_all("save_weights", state, within).named("save_weights"), overwrite)
 
@@ -78,6 +106,13 @@ def load_weights(state: Tree, file: str | PathLike, within: str | None = None) -
 
     Raises:
       ValueError: naming the first variable that does not fit, or the file that cannot be read.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> state = jos.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> import tempfile
+    >>> jos.state.save_weights(jos.state.set_learning_rate(state, 0.5), file := tempfile.mkdtemp() + "/weights.h5")
+    >>> print(jos.state.learning_rate(jos.state.load_weights(state, file)))
+    0.5
     """
     found, held = find_all("load_weights", state, within), _hdf5.read("load_weights", file)
     old = found.named("load_weights")

@@ -1,0 +1,311 @@
+"""The plain mathematics of our docstrings as LaTeX.
+
+    w <- w - rate * m / (sqrt(v) + epsilon),    with nesterov:  w <- w + momentum * m
+
+becomes a table of rows: what stands left of the relation, and the rest. A word that is no letter, no function, no
+argument of the function that is documented and no known phrase is an error: a formula is typeset as it is meant, or
+not at all.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+GREEK = {"alpha", "beta", "epsilon", "eta", "lambda", "pi", "rho"}
+FUNCTIONS = {"clip", "cos", "max", "min", "mean", "mean_columns", "mean_rows", "rms", "round", "sign", "step"}
+# what is called by a word, and is no argument
+WORDS = {"average", "columns", "cycle", "initial", "lost", "master", "maximal", "rate", "rows", "scale", "shrinkage"}
+WORDS |= {"slow", "slow_step_size", "step"}
+SHORT = {"l1": r"\ell_1", "l2": r"\ell_2"}
+RELATIONS = {"<-": r"\leftarrow", "=": "=", ">=": r"\geq", "<=": r"\leq", "<": "<", ">": ">"}
+PHRASES = (
+    "(centered) or",
+    "(nesterov) or",
+    'with ord="nuclear":',
+    "Adam's step",
+    "after every",
+    "each with the odds of the other's distance",
+    "else",
+    "every",
+    "for",
+    "gradients all finite",
+    "if",
+    "is",
+    "no step",
+    "of the largest singular value of",
+    "one number per parameter",
+    "one of the two 16-bit neighbours of",
+    "or",
+    "otherwise",
+    "steps",
+    "the optimizer's step on",
+    "the ratio is 1 where either norm is zero",
+    "then",
+    "the step of `sgd`",
+    "times",
+    "with nesterov",
+)
+TOKEN = re.compile(
+    r"(?P<phrase>(?<!\w)(?:" + "|".join(re.escape(p) for p in sorted(PHRASES, key=len, reverse=True)) + r")(?![\w(]))"
+    r"|(?P<number>\d+(?:\.\d+)?)"
+    r"|(?P<hat>[A-Za-z])\^(?=[\s)/,]|$)"
+    r"|(?P<call>[A-Za-z]\w*)(?=\()"
+    r"|(?P<name>[A-Za-z]\w*)(?P<sub>\{[^}]*\})?(?P<primes>'*)"
+    r"|(?P<symbol><-|>=|<=|\.\.\.|\|\||[-+*/^()|=<>,;:])"
+)
+
+
+class UnknownError(ValueError):
+    """What the converter does not know."""
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    sub: str = ""
+    primes: str = ""
+
+
+def to_latex(block: str, arguments: Collection[str] = ()) -> str:
+    """A block of plain mathematics as an `aligned` environment, a row for each equation.
+
+    Arguments:
+      block: lines of the docstring, without their indentation.
+      arguments: the names of the function's arguments, which may stand in it.
+
+    Raises:
+      UnknownError: what is not known, and where it stands.
+    """
+    rows = [_row(row, arguments) for line in block.splitlines() for row in _statements(line)]
+    return r"\begin{aligned} " + r" \\ ".join(rows) + r" \end{aligned}"
+
+
+def _statements(line: str) -> Iterator[str]:
+    """The equations of a line: a comma and some spaces part them."""
+    return (part.strip() for part in re.split(r",\s{2,}", line.strip()) if part.strip())
+
+
+def _row(statement: str, arguments: Collection[str]) -> str:
+    condition, colon, rest = re.match(r"(?:(.*?)(:)\s{2,})?(.*)", statement).groups()
+    items = _Parser(rest, arguments).statement()
+    if colon:
+        before = _Parser(condition, arguments).statement()
+        return f" & {_joined(before)}{_text(': ')} {_joined(items)}"
+    cut = 1 if len(items) > 1 and items[1] in (RELATIONS["<-"], "=") else 0
+    return f"{_joined(items[:cut])} & {_joined(items[cut:])}"
+
+
+def _joined(items: list[str]) -> str:
+    return " ".join(items)
+
+
+def _text(words: str) -> str:
+    return rf"\text{{{words}}}"
+
+
+class _Parser:
+    """Reads one statement: expressions, relations between them, and phrases."""
+
+    def __init__(self, text: str, arguments: Collection[str]):
+        self.text, self.arguments = text, arguments
+        self.tokens = [*_tokens(text)]
+        self.at = 0
+        self.bars = 0  # |x| and ||x|| that are open
+
+    def statement(self, closing: str = "") -> list[str]:
+        items = []
+        while (token := self.peek()) and token.text != closing:
+            if token.kind == "phrase":
+                items.append(_text(f" {self.next().text.replace('`', '')} "))
+            elif token.text in RELATIONS:
+                items.append(RELATIONS[self.next().text])
+            elif token.text in (",", ";") or token.text == ":":
+                items.append(_text(f"{self.next().text} "))
+            elif token.text == "(" and self._is_remark():
+                self.next()
+                items += [r"\quad", _text("("), *self.statement(closing=")"), _text(")")]
+                self.expect(")")
+            else:
+                items.append(self.sum())
+        return items
+
+    def _is_remark(self) -> bool:
+        """Whether what stands in the parentheses is prose."""
+        depth, prose = 0, False
+        for token in self.tokens[self.at :]:
+            depth += {"(": 1, ")": -1}.get(token.text, 0)
+            prose |= token.kind == "phrase"
+            if depth == 0:
+                break
+        return prose
+
+    def sum(self) -> str:
+        sign = self.next().text if self.sees("-", "+") else ""
+        made = sign + self.product()
+        while self.sees("+", "-"):
+            made += f" {self.next().text} {self.product()}"
+        return made
+
+    def product(self) -> str:
+        made = self.quotient()
+        while self.sees("*"):
+            self.next()
+            made += rf" \cdot {self.quotient()}"
+        return made
+
+    def quotient(self) -> str:
+        """What stands beside each other, over all that it is divided by."""
+        above, below = self.factors(), []
+        while self.sees("/"):
+            self.next()
+            below.append(self.power())
+            if self._starts_factor():
+                raise self.unknown("a product that is divided by needs parentheses")
+        return rf"\frac{{{_bare(above)}}}{{{_bare(below)}}}" if below else " ".join(above)
+
+    def factors(self) -> list[str]:
+        made = [self.power()]
+        while self._starts_factor():
+            made.append(self.power())
+        return made
+
+    def _starts_factor(self) -> bool:
+        token = self.peek()
+        if token is None or token.text in ("|", "||"):
+            return token is not None and not self.bars
+        return token.kind in ("number", "hat", "call", "name") or (token.text == "(" and not self._is_remark())
+
+    def power(self) -> str:
+        base = self.primary()
+        if not self.sees("^"):
+            return base
+        self.next()
+        return f"{base}^{{{_bare([self.primary()])}}}"
+
+    def primary(self) -> str:
+        token = self.next()
+        if token.kind == "number":
+            return token.text
+        if token.kind == "hat":
+            return rf"\hat{{{token.text}}}"
+        if token.kind == "call":
+            return self.call(token.text)
+        if token.kind == "name":
+            return self.name(token)
+        if token.text == "...":
+            return r"\cdots"
+        if token.text == "(":
+            inner = _joined(self.statement(closing=")"))
+            self.expect(")")
+            return _fenced("(", inner, ")")
+        if token.text in ("|", "||"):
+            self.bars += 1
+            inner = self.sum()
+            self.bars -= 1
+            self.expect(token.text)
+            bar = {"|": "|", "||": r"\|"}[token.text]
+            return f"{{{_fenced(bar, inner, bar)}}}"
+        raise self.unknown(f"{token.text!r} stands where a number is expected")
+
+    def call(self, name: str) -> str:
+        self.expect("(")
+        inner = _joined(self.statement(closing=")"))
+        self.expect(")")
+        if name == "sqrt":
+            return rf"\sqrt{{{inner}}}"
+        if name == "floor":
+            return _fenced(r"\lfloor", inner, r"\rfloor")
+        if name not in FUNCTIONS and name not in self.arguments:
+            raise self.unknown(f"{name!r} is no function that is known")
+        base, _, below = name.partition("_") if name in FUNCTIONS else (name, "", "")
+        operator = rf"\operatorname{{{_escaped(base)}}}" + (f"_{{{_text(below)}}}" if below else "")
+        return operator + _fenced("(", inner, ")")
+
+    def name(self, token: Token) -> str:
+        made = self.word(token.text)
+        if token.sub:
+            inside = _Parser(token.sub[1:-1], self.arguments)
+            made += f"_{{{_joined(inside.statement())}}}"
+        return f"{{{made}{token.primes}}}" if token.primes else made
+
+    def word(self, name: str) -> str:
+        if name in SHORT:
+            return SHORT[name]
+        base, _, below = name.partition("_")
+        if base in GREEK or len(base) == 1:
+            letter = rf"\{base}" if base in GREEK else base
+            if not below or below.isdigit() or len(below) == 1:
+                return f"{letter}_{{{below}}}" if below else letter
+        if name in WORDS or name in self.arguments:
+            return rf"\mathrm{{{_escaped(name)}}}"
+        raise self.unknown(f"{name!r} is no letter, no argument and no phrase that is known")
+
+    def peek(self) -> Token | None:
+        return self.tokens[self.at] if self.at < len(self.tokens) else None
+
+    def sees(self, *symbols: str) -> bool:
+        token = self.peek()
+        return token is not None and token.kind == "symbol" and token.text in symbols
+
+    def next(self) -> Token:
+        token = self.peek()
+        if token is None:
+            raise self.unknown("it ends too early")
+        self.at += 1
+        return token
+
+    def expect(self, symbol: str) -> None:
+        if not self.sees(symbol):
+            raise self.unknown(f"{symbol!r} is missing")
+        self.next()
+
+    def unknown(self, why: str) -> UnknownError:
+        return UnknownError(f"{why}, in {self.text!r}")
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        match = TOKEN.match(text, at)
+        if match is None:
+            raise UnknownError(f"{text[at]!r} is no symbol that is known, in {text!r}")
+        at = match.end()
+        kind = next(kind for kind in ("phrase", "number", "hat", "call", "name", "symbol") if match[kind] is not None)
+        # the second part of u_{t+1} is a subscript of the name u_
+        name = match[kind].removesuffix("_") if match["sub"] else match[kind]
+        yield Token(kind, name, match["sub"] or "", match["primes"] or "")
+
+
+def _fenced(left: str, inner: str, right: str) -> str:
+    """Parentheses as large as what stands in them, where that is a fraction."""
+    if r"\frac" in inner:
+        return rf"\left{left} {inner} \right{right}"
+    space = " " if left.startswith("\\l") else ""
+    return f"{left}{space}{inner}{space}{right}"
+
+
+def _bare(factors: list[str]) -> str:
+    """A product without the parentheses that a fraction or an exponent makes needless."""
+    made = " ".join(factors)
+    if len(factors) == 1:
+        match = re.fullmatch(r"\\left\( (.*) \\right\)|\((.*)\)", made)
+        inner = (match[1] or match[2]) if match else None
+        if inner is not None and _is_balanced(inner):
+            return inner
+    return made
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for symbol in text:
+        depth += {"(": 1, ")": -1}.get(symbol, 0)
+        if depth < 0:
+            return False
+    return True
+
+
+def _escaped(name: str) -> str:
+    return name.removesuffix("_").replace("_", r"\_")

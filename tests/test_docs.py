@@ -1,0 +1,350 @@
+"""The documentation: its mathematics, its pages, its links, and the built site in a browser."""
+
+import html.parser
+import inspect
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import urllib.parse
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+from _extension import docstrings, gallery, links, mathematics, names, optimizers, reference, surface  # noqa: E402
+from agreement import LIBRARIES  # noqa: E402
+from rows import ROWS  # noqa: E402
+
+import jaxopt_suite as jos  # noqa: E402
+from jaxopt_suite._recipe.config import REGISTRY  # noqa: E402
+
+MADE = [make for make in REGISTRY.values() if make.__module__.partition(".")[0] == "jaxopt_suite"]
+
+
+def formulas(make):
+    """The indented blocks of a docstring."""
+    return [part.text for part in docstrings.parts(inspect.getdoc(make)) if part.kind == "indented"]
+
+
+@pytest.mark.parametrize(
+    ("plain", "latex"),
+    [
+        ("w <- w - rate * g", r"w & \leftarrow w - \mathrm{rate} \cdot g"),
+        ("a / b * c", r" & \frac{a}{b} \cdot c"),
+        ("a / b / (c + d)", r" & \frac{a}{b (c + d)}"),
+        ("x = a b / (c d)", r"x & = \frac{a b}{c d}"),
+        ("(a + b)^2 / c", r" & \frac{(a + b)^{2}}{c}"),
+        ("(a) (b) / c", r" & \frac{(a) (b)}{c}"),
+        ("a^(b + 1)", r" & a^{b + 1}"),
+        ("m^ / sqrt(v^)", r" & \frac{\hat{m}}{\sqrt{\hat{v}}}"),
+        ("u_{t+1} n'^k", r" & u_{t + 1} {n'}^{k}"),
+        ("||g||^2 + |x|", r" & {\|g\|}^{2} + {|x|}"),
+        ("max(a, b) beta_1", r" & \operatorname{max}(a \text{, } b) \beta_{1}"),
+        ("-a / b + c", r" & -\frac{a}{b} + c"),
+        ("x = a,    y = b", r"x & = a \\ y & = b"),
+        ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
+    ],
+)
+def test_mathematics(plain, latex):
+    assert mathematics.to_latex(plain, {"decay_rate"}) == rf"\begin{{aligned}} {latex} \end{{aligned}}"
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ("x = lambda_rate", "'lambda_rate' is no letter, no argument"),
+        ("x = gamma(y)", r"'gamma' is no function that is known, in 'x = gamma\(y\)'"),
+        ("x = a / b c", "a product that is divided by needs parentheses"),
+        ("x = (a + b", r"'\)' is missing"),
+        ("x = a +", "it ends too early"),
+        ("x = a ~ b", "'~' is no symbol"),
+        ("x = a ] b", r"'\]' is no symbol"),
+        ("x = and then some", "'and' is no letter"),
+    ],
+)
+def test_mathematics_that_is_not_known(plain, words):
+    with pytest.raises(mathematics.UnknownError, match=words):
+        mathematics.to_latex(plain)
+
+
+def test_every_formula_is_typeset():
+    typeset = {make.__name__ for make in MADE for block in formulas(make) if mathematics.to_latex(block, make.words)}
+    assert {row.name for row in ROWS} <= typeset
+
+
+def test_a_docstring_as_markdown():
+    doc = """One line.
+
+        x <- beta x
+
+    >>> 1 + 1
+    2
+
+    Arguments:
+      beta: a share,
+        of one or the other.
+
+    Raises:
+      ValueError: if a | b.
+    """
+    made = docstrings.to_markdown(textwrap.dedent(doc), {"beta"})
+    assert "```{math}\n" + r"\begin{aligned} x & \leftarrow \beta x \end{aligned}" in made
+    assert "```python\n>>> 1 + 1\n2\n```" in made
+    assert "| `beta` | a share, of one or the other. |" in made
+    assert "**Raises** ValueError: if a | b." in made
+    assert "```text\nx <- beta x\n```" in docstrings.to_markdown(textwrap.dedent(doc))
+
+
+def test_the_counterparts_are_read_as_they_are():
+    from counterparts import COUNTERPARTS
+
+    read = optimizers.counterparts()
+    assert {*read} == {*COUNTERPARTS}
+    for name, pairs in COUNTERPARTS.items():
+        assert len(read[name]) == len(pairs)
+        for (ours, _, apart), pair in zip(read[name], pairs, strict=True):
+            assert (apart == f"{pair.apart:g}") == (pair.apart != 0)
+            assert eval(ours.strip("`"), {"jos": jos}) == pair.ours()
+
+
+@pytest.fixture(scope="module")
+def no_pictures():
+    """The text of the pages without their pictures, which take some seconds."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(surface, "path", lambda make: surface.Path(surface.np.zeros((2, 2)), 0.1))
+    yield
+    patch.undo()
+
+
+def test_every_optimizer_has_a_page(no_pictures):
+    pages = dict(optimizers.pages())
+    assert {*pages} == {"index", *(row.name for row in ROWS)}
+    for row in ROWS:
+        page = pages[row.name]
+        assert page.startswith(f"# {row.name}\n")
+        for name in inspect.signature(row.make.__wrapped__).parameters:
+            assert name == "common" or f"| `{name}` | " in page
+        assert r"\begin{aligned}" in page
+        for library in {v.reference.partition("/")[0] for v in row.variants if v.reference}:
+            assert f"| {LIBRARIES[library]} (" in page
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = dict(reference.pages())
+    for module in reference.MODULES:
+        for name in reference.public(module):
+            assert f"}} {module.__name__}.{name}(" in pages[module.__name__.rpartition(".")[2]], name
+
+
+def test_every_public_name_has_an_example():
+    lacking = [
+        f"{module.__name__}.{name}"
+        for module in reference.MODULES
+        for name, value in reference.public(module).items()
+        if ">>>" not in (inspect.getdoc(value) or "") and not reference.is_slots(value)
+    ]
+    assert lacking == []
+
+
+def test_every_example_and_benchmark_has_a_page(tmp_path):
+    examples, benchmarks = dict(gallery.examples()), dict(gallery.benchmarks(tmp_path))
+    assert {*examples} == {
+        "index",
+        *(f.stem for f in gallery.EXAMPLES.iterdir() if f.suffix in (".py", ".ipynb", ".md")),
+    }
+    assert {*benchmarks} == {"index", *(f.stem for f in gallery.BENCHMARKS.glob("*.md"))}
+    for name, page in examples.items():
+        assert re.match(r"# \S", page), name
+
+
+def test_every_word_of_others_is_in_the_table():
+    page = names.page()
+    for name in names.OTHERS:
+        assert f"| `{name}` | " in page
+
+
+def test_links_lead_to_pages():
+    here = DOCS / "precision.md"
+    assert links.on_site("../benchmarks/PRECISION.md", here) == "/benchmarks/PRECISION.md"
+    assert links.on_site("../examples/fine_tune.py", here) == "/examples/fine_tune.md"
+    assert links.relinked("[a](traps.md#x) `[b](c)`", here).startswith("[a](/traps.md#x)")
+    with pytest.raises(ValueError, match=r"precision.md: \.\./Makefile is not a page"):
+        links.on_site("../Makefile", here)
+    assert links.page_of("examples/fine_tune.py") == "examples/fine_tune"
+    assert links.page_of("docs/sparse.md") == "sparse"
+    assert links.page_of("tests/rows.py") is None
+
+
+# the built site
+
+
+class Page(html.parser.HTMLParser):
+    """The links and the anchors of a page."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.links, self.anchors, self.loads, self.ways_on = [], set(), [], 0
+        self.feed(file.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.anchors.add(attrs.get("id"))
+        if tag == "a" and "href" in attrs:
+            self.links.append(attrs["href"])
+            self.ways_on += attrs.get("class") in ("next-page", "prev-page")
+        if tag in ("script", "img", "link", "source") and attrs.get("rel") not in ("index", "search", "next", "prev"):
+            self.loads.append(attrs.get("src") or attrs.get("href"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` builds it."""
+    pytest.importorskip("sphinx", reason="needs the extra docs")
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees")]
+    done = subprocess.run([*command, str(DOCS), str(out / "html")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {file: Page(file) for file in site.rglob("*.html")}
+
+
+@pytest.mark.slow
+def test_every_link_leads_somewhere(site, pages):
+    assert len(pages) > 60
+    followed = 0
+    for file, page in pages.items():
+        for link in page.links:
+            url = urllib.parse.urlsplit(link)
+            if url.scheme:
+                continue
+            target = (file.parent / urllib.parse.unquote(url.path)).resolve() if url.path else file
+            assert target.exists(), f"{file}: {link}"
+            if url.fragment and target.suffix == ".html":
+                assert urllib.parse.unquote(url.fragment) in pages[target].anchors, f"{file}: {link}"
+            followed += 1
+    assert followed > 3000
+
+
+@pytest.mark.slow
+def test_the_site_needs_no_network(pages):
+    for file, page in pages.items():
+        for load in page.loads:
+            assert not urllib.parse.urlsplit(load or "").netloc, f"{file}: {load}"
+
+
+@pytest.mark.slow
+def test_every_page_has_a_way_on(site, pages):
+    for file, page in pages.items():
+        if file.stem not in ("genindex", "py-modindex", "search"):
+            assert page.ways_on, file
+
+
+@pytest.mark.slow
+def test_two_clicks_answer(site, pages):
+    """From the first page, the answers to what newcomers ask."""
+    answers = {
+        "which optimizers": "optimizers/index.html",
+        "which arguments": "optimizers/novograd.html",
+        "what differs from Keras": "examples/from_keras.html",
+        "what differs from Optax": "optimizers/adam.html",
+        "how to resume": "checkpoints.html",
+        "how to shard": "parallel.html",
+        "how to freeze": "fine_tuning.html",
+        "how to write one": "own_optimizers.html",
+    }
+    clicks = {site / "index.html"}
+    for _ in range(2):
+        clicks |= {
+            (file.parent / urllib.parse.urlsplit(link).path).resolve()
+            for file in clicks & pages.keys()
+            for link in pages[file].links
+        }
+    for question, answer in answers.items():
+        assert site / answer in clicks, question
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
+
+
+def browse(url, *flags, patience=20):
+    """The page as it is after its scripts have run."""
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", *flags]
+    command += [f"--virtual-time-budget={1000 * patience}", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize(("query", "first"), [("novograd", "optimizers/novograd.html"), ("migrate", "migrating.html")])
+def test_search(site, query, first):
+    found = browse(f"{(site / 'search.html').as_uri()}?q={query}")
+    results = re.findall(r'<li[^>]*class="[^"]*kind-[^"]*"[^>]*><a href="([^"?#]+)', found)
+    assert results, found[-2000:]
+    assert results[0] == first
+
+
+PROBE = """<!doctype html><script>
+const pages = PAGES, report = [];
+async function look(page, width) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = `border:0;width:${width}px;height:900px`;
+  frame.src = page;
+  document.body.append(frame);
+  await new Promise(resolve => frame.onload = resolve);
+  await frame.contentDocument.fonts.ready;
+  const root = frame.contentDocument.documentElement, style = frame.contentWindow.getComputedStyle;
+  const math = frame.contentDocument.querySelector(".formula math");
+  report.push({
+    page, width,
+    wider: root.scrollWidth - root.clientWidth,
+    background: style(frame.contentDocument.body).backgroundColor,
+    color: style(frame.contentDocument.querySelector("article")).color,
+    broken: [...frame.contentDocument.images].filter(image => !image.naturalWidth).map(image => image.src),
+    formula: math ? math.getBoundingClientRect().height : null,
+    font: frame.contentDocument.fonts.check("16px 'Site Math'"),
+  });
+  frame.remove();
+}
+window.onload = async () => {
+  for (const page of pages) for (const width of [1280, 390]) await look(page, width);
+  document.body.innerHTML = `<pre id="report">${JSON.stringify(report)}</pre>`;
+};
+</script><body></body>"""
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_pages_fit_the_screen(site, pages, tmp_path, colors):
+    """In a wide and in a narrow window: nothing wider than it, no missing picture, readable colours, a formula."""
+    probe = tmp_path / "probe.html"
+    probe.write_text(PROBE.replace("PAGES", json.dumps([file.as_uri() for file in sorted(pages)])))
+    flags = [f"--blink-settings=preferredColorScheme={0 if colors == 'dark' else 1}"]
+    shown = browse(probe.as_uri(), *flags, patience=100)
+    report = json.loads(html.unescape(re.search(r'<pre id="report">(.*?)</pre>', shown, re.DOTALL)[1]))
+    assert len(report) == 2 * len(pages)
+    for seen in report:
+        assert seen["wider"] <= 0, seen
+        assert not seen["broken"], seen
+        assert brightness(seen["background"]) > 0.9 if colors == "light" else brightness(seen["background"]) < 0.2, seen
+        assert abs(brightness(seen["background"]) - brightness(seen["color"])) > 0.5, seen
+    formulas = [seen for seen in report if "/optimizers/" in seen["page"] and not seen["page"].endswith("index.html")]
+    assert len(formulas) == 2 * len(ROWS)
+    assert all(seen["formula"] > 15 and seen["font"] for seen in formulas)
+
+
+def brightness(color):
+    return sum(map(int, re.findall(r"\d+", color)[:3])) / (3 * 255)
