@@ -22,6 +22,8 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_extension", "_static"]
 
+smartquotes = False  # what stands in quotes is code
+
 html_theme = "furo"
 html_title = "jaxopt_suite"
 html_static_path = ["_static"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import urllib.parse
+import zlib
 
 import pytest
 
@@ -48,6 +49,7 @@ def formulas(make):
         ("max(a, b) beta_1", r" & \operatorname{max}(a \text{, } b) \beta_{1}"),
         ("-a / b + c", r" & -\frac{a}{b} + c"),
         ("x = a,    y = b", r"x & = a \\ y & = b"),
+        ("2 decay_rate w", r" & 2 \, \mathrm{decay\_rate} \, w"),
         ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
     ],
 )
@@ -139,7 +141,7 @@ def test_every_public_name_is_in_the_reference():
     pages = dict(reference.pages())
     for module in reference.MODULES:
         for name in reference.public(module):
-            assert f"}} {module.__name__}.{name}(" in pages[module.__name__.rpartition(".")[2]], name
+            assert f"}} {name}(" in pages[module.__name__.rpartition(".")[2]], name
 
 
 def test_every_public_name_has_an_example():
@@ -233,6 +235,15 @@ def test_every_link_leads_somewhere(site, pages):
                 assert urllib.parse.unquote(url.fragment) in pages[target].anchors, f"{file}: {link}"
             followed += 1
     assert followed > 3000
+
+
+@pytest.mark.slow
+def test_every_public_name_can_be_linked_to(site):
+    inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    known = {line.split(" ")[0] for line in zlib.decompress(inventory).decode().splitlines()}
+    for module in reference.MODULES:
+        assert {f"{module.__name__}.{name}" for name in reference.public(module)} <= known
+    assert {f"jaxopt_suite.{row.name}" for row in ROWS} <= known
 
 
 @pytest.mark.slow

@@ -14,12 +14,20 @@ EXAMPLES, BENCHMARKS = ROOT / "examples", ROOT / "benchmarks"
 
 def examples() -> Iterator[tuple[str, str]]:
     """A page for each example, in the order of their names, and the list of all."""
-    made = {path.stem: _example(path) for path in sorted(_sources())}
-    lines = "\n".join(f"* [{title}]({name}.md)" for name, (title, _) in made.items())
+    made = {path.stem: _example(path) for path in sorted(_sources(), key=lambda path: path.stem)}
+    lines = "\n".join(f"* [{title}]({name}.md){_more(name)}" for name, (title, _) in made.items())
     names = "\n".join(made)
     yield "index", f"# Gallery\n\nShort programs, all run by the tests.\n\n{lines}\n\n{_toctree(names)}"
     for name, (_, page) in made.items():
         yield name, page
+
+
+def _more(name: str) -> str:
+    """What the first line of a script says behind its title."""
+    path = EXAMPLES / f"{name}.py"
+    doc = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else None
+    more = (doc or "").partition("\n")[0].partition(": ")[2]
+    return f": {more}" if more else ""
 
 
 def _sources() -> list[pathlib.Path]:
@@ -43,11 +51,11 @@ def _example(path: pathlib.Path) -> tuple[str, str]:
 
 def _script(path: pathlib.Path) -> str:
     doc = ast.get_docstring(ast.parse(path.read_text())) or path.stem
-    head, _, rest = doc.partition("\n")
-    title, _, more = head.partition(": ")
+    first, _, rest = doc.partition("\n")
+    title, _, more = first.partition(": ")
     code = path.read_text().partition('"""\n')[2].partition('"""\n')[2].lstrip() or path.read_text()
-    first = f"{more[0].upper()}{more[1:]}\n" if more else ""
-    head = f"# {title.removesuffix('.')}\n\n{first}{_indented_as_code(rest)}"
+    more = f"{more[0].upper()}{more[1:]}\n" if more else ""
+    head = f"# {title.removesuffix('.')}\n\n{more}{_indented_as_code(rest)}"
     return f"{head}\n\n`examples/{path.name}`\n\n```python\n{code}```\n"
 
 

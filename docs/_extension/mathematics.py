@@ -7,6 +7,7 @@ argument of the function that is documented and no known phrase is an error: a f
 not at all.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
@@ -161,7 +162,7 @@ class _Parser:
             below.append(self.power())
             if self._starts_factor():
                 raise self.unknown("a product that is divided by needs parentheses")
-        return rf"\frac{{{_bare(above)}}}{{{_bare(below)}}}" if below else " ".join(above)
+        return rf"\frac{{{_bare(above)}}}{{{_bare(below)}}}" if below else _beside(above)
 
     def factors(self) -> list[str]:
         made = [self.power()]
@@ -289,12 +290,20 @@ def _fenced(left: str, inner: str, right: str) -> str:
 
 def _bare(factors: list[str]) -> str:
     """A product without the parentheses that a fraction or an exponent makes needless."""
-    made = " ".join(factors)
+    made = _beside(factors)
     if len(factors) == 1:
         match = re.fullmatch(r"\\left\( (.*) \\right\)|\((.*)\)", made)
         inner = (match[1] or match[2]) if match else None
         if inner is not None and _is_balanced(inner):
             return inner
+    return made
+
+
+def _beside(factors: list[str]) -> str:
+    """Factors beside each other; a word needs room."""
+    made = factors[0]
+    for last, factor in itertools.pairwise(factors):
+        made += (r" \, " if r"\mathrm" in (last[:7], factor[:7]) else " ") + factor
     return made
 
 

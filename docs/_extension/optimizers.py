@@ -3,7 +3,7 @@
 import ast
 import inspect
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agreement import LIBRARIES, agreement, recorded
@@ -34,12 +34,11 @@ def draw(folder: pathlib.Path) -> None:
 
 
 def _index() -> str:
-    head = ("optimizer", "", "in configs", "from", *LIBRARIES.values())
+    head = ("optimizer", "", "from", *LIBRARIES.values())
     rows = [
         (
             f"[{row.name}]({row.name}.md)",
-            summary(_doc(row.make)).partition(": ")[2].removesuffix("."),
-            f"`{row.make.class_name}`",
+            _in_short(row.make),
             row.source,
             *(agreement(row, name) for name in LIBRARIES),
         )
@@ -61,7 +60,7 @@ All of them take the [arguments that optimizers share](project:#common-arguments
 (common-arguments)=
 ## Arguments that all share
 
-{_arguments(jos.adam, COMMON)}
+{arguments(jos.adam, COMMON)}
 
 ```{{toctree}}
 :hidden:
@@ -69,6 +68,12 @@ All of them take the [arguments that optimizers share](project:#common-arguments
 {names}
 ```
 """
+
+
+def _in_short(make: Any) -> str:
+    """The first line of the docstring, without the name."""
+    name, _, rest = summary(_doc(make)).removesuffix(".").partition(": ")
+    return rest or f"{name[0].lower()}{name[1:]}"
 
 
 def _page(row: Row, beside: list[tuple[str, str, str]]) -> str:
@@ -88,7 +93,7 @@ def _page(row: Row, beside: list[tuple[str, str, str]]) -> str:
 
 ## Arguments
 
-{_arguments(make, own)}
+{arguments(make, own)}
 {common}
 A wrong argument is refused by a `ValueError` or a `TypeError` that names it, what it must be, and what came. In
 configs the name is `{make.class_name}`.
@@ -107,18 +112,26 @@ def _doc(make: Any) -> str:
     return inspect.getdoc(make) or ""
 
 
-def _arguments(make: Any, names: Any) -> str:
+def arguments(make: Any, names: Iterable[str]) -> str:
+    """The table of a declared function's arguments: default, range, meaning with its unit."""
     sentences = {
         name: text for part in parts(_doc(make)) if part.kind == "Arguments" for name, text in items(part.text)
     }
     rows = []
     for name in names:
+        if name not in sentences:
+            continue
         default = make.__signature__.parameters[name].default
         word, shown = make.words[name], "required" if default is inspect.Parameter.empty else f"`{default!r}`"
         sentence = sentences[name].removeprefix(f"{word.phrase}: ").removesuffix(f" Default: `{default!r}`.")
-        must = word.phrase + (", or a schedule" if word.kind == "number" and name != "learning_rate" else "")
+        must = word.phrase + (", or a schedule" if _may_change(make, name) else "")
         rows.append((f"`{name}`", shown, must + (", or `None`" if default is None else ""), sentence))
     return table(("argument", "default", "must be", "meaning"), rows)
+
+
+def _may_change(make: Any, name: str) -> bool:
+    """Whether an argument may be a schedule, which its sentence does not say."""
+    return make.words[name].kind == "number" and make.__module__ != jos.schedules.__name__ and name != "learning_rate"
 
 
 def _agreement(row: Row) -> str:
@@ -131,13 +144,15 @@ def _agreement(row: Row) -> str:
             why = "; ".join({v.reason: None for v in variants if v.reason})
             rows.append((f"{called} ({versions})", agreement(row, name), slugs, why))
     if not rows:
-        return "No trajectory of another library is recorded: the numbers are checked by tests of its own."
+        test = COUNTERPARTS.with_name(f"test_{row.name}.py")
+        compares = test.exists() and "recording(" in test.read_text()
+        return f"Its recorded runs are compared by `tests/{test.name}`." if compares else "No run of it is recorded."
     first = "No parameter was further away in any of 30 steps than the error, `max |a - b| / (1e-3 + max |b|)`."
     return f"{first}\n\n{table(('library', 'error', 'recorded settings', 'why not less'), rows)}"
 
 
 def _versions(name: str) -> Mapping[str, str]:
-    packages = ("keras", "tensorflow", "tensorflow-addons", "torch")
+    packages = ("keras", "tensorflow", "tensorflow_addons", "torch")
     return {package: v for package, v in library(name)[1]["versions"].items() if package in packages}
 
 

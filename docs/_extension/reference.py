@@ -9,6 +9,7 @@ from rows import ROWS
 
 import jaxopt_suite as jos
 from _extension.docstrings import described, parts, signature, to_markdown
+from _extension.optimizers import arguments
 
 MODULES = (jos, jos.state, jos.schedules, jos.precision, jos.sparse, jos.parallel, jos.importers, jos.transforms)
 
@@ -67,7 +68,7 @@ def _page(module: ModuleType) -> str:
     names = public(module)
     # the classes of states stand behind what makes them
     order = sorted(names, key=lambda name: (is_slots(names[name]), name.lower()))
-    entries = [_entry(f"{module.__name__}.{name}", names[name]) for name in order]
+    entries = [_entry(name, names[name]) for name in order]
     title = _called(module)
     return f"# {title}\n\n```{{py:module}} {module.__name__}\n```\n\n{intro}\n\n" + "\n".join(entries)
 
@@ -79,9 +80,7 @@ def is_slots(value: Any) -> bool:
 
 def _entry(name: str, value: Any) -> str:
     if not inspect.isclass(value):
-        return described(
-            "function", name, signature(value), to_markdown(inspect.getdoc(value) or "", _formula_words(value))
-        )
+        return described("function", name, signature(value, getattr(value, "aliases", ())), _function(value))
     if is_slots(value):
         doc = inspect.getdoc(value) or ""
         body = "" if doc.startswith(f"{value.__name__}(") else to_markdown(doc)  # what NamedTuple says by itself
@@ -95,9 +94,12 @@ def _entry(name: str, value: Any) -> str:
     return ":" + described("class", name, _constructor(value), body + methods).rstrip() + ":\n"
 
 
-def _formula_words(value: Any) -> Any:
-    """The arguments of a declared function, which may stand in its formula."""
-    return getattr(value, "words", None)
+def _function(value: Any) -> str:
+    """The docstring of a function; of a declared one, with the table of its arguments."""
+    doc, words = inspect.getdoc(value) or "", getattr(value, "words", None)
+    if words is None:
+        return to_markdown(doc)
+    return f"{to_markdown(doc, words, without=('Arguments', 'Raises'))}\n{arguments(value, words)}\n"
 
 
 def _methods(value: type) -> Iterator[tuple[str, Any]]:
