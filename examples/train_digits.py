@@ -1,4 +1,4 @@
-"""Trains a small convnet on real handwritten digits: stops, resumes from a checkpoint, draws the learning curves.
+"""Trains a small convnet on real handwritten digits: stops, resumes from a checkpoint, draws it beside Optax.
 
     python examples/train_digits.py
     python examples/train_digits.py --optimizer adam --steps 300
@@ -7,7 +7,8 @@
 
 The data are the 1797 digits of 8 x 8 pixels that come with scikit-learn, a quarter of them held out for the test.
 A run that was interrupted goes on with `--resume`; its optimizer is read from the checkpoint, because an optimizer
-is a value that goes to JSON and back.
+is a value that goes to JSON and back. Without any argument NovoGrad is drawn beside Optax's with the same settings,
+from several initial weights each.
 """
 
 import argparse
@@ -118,16 +119,17 @@ class Run:
 
 
 def draw(runs, stopped, path):
-    """Loss and test accuracy of each run; the loss as its mean over an epoch of 21 steps."""
+    """Loss and test accuracy of the runs of each label, one from each seed; the loss as its mean over 21 steps."""
     figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (label, run), color in zip(runs.items(), ("tab:blue", "tab:orange"), strict=True):
-        steps, losses, accuracies = np.arange(1, len(run.losses) + 1), run.losses, 100 * np.array(run.accuracies)
-        width = min(21, len(losses))
-        mean = np.convolve(losses, np.ones(width) / width, "valid")
-        left.plot(steps, losses, color=color, alpha=0.2, linewidth=0.7)
-        left.plot(steps[width - 1 :], mean, color=color, label=label)
-        right.plot(steps[EVERY - 1 :: EVERY], accuracies, color=color, label=label)
+    for (label, of), color, line in zip(runs.items(), ("tab:blue", "tab:orange"), ("-", "--"), strict=False):
+        losses, accuracies = (np.array([getattr(run, name) for run in of]) for name in ("losses", "accuracies"))
+        width = min(21, losses.shape[1])
+        smooth = np.stack([np.convolve(row, np.ones(width) / width, "valid") for row in losses])
+        for axes, values, every in ((left, smooth, 1), (right, 100 * accuracies, EVERY)):
+            steps = every * (1 + np.arange(values.shape[1])) + (width - 1 if every == 1 else 0)
+            axes.fill_between(steps, values.min(0), values.max(0), color=color, alpha=0.2, linewidth=0)
+            axes.plot(steps, values.mean(0), line, color=color, label=label)
     left.set(title="training loss", xlabel="step", yscale="log")
     right.set(title="test accuracy, %", xlabel="step")
     for axes in (left, right):
@@ -144,10 +146,12 @@ def arguments():
     which.add_argument("--config", type=pathlib.Path, metavar="FILE.json", help="what tx.to_json() wrote")
     which.add_argument("--resume", action="store_true", help="go on from the last checkpoint, with its optimizer")
     parser.add_argument("--steps", type=int, default=600, help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="initial weights of each optimizer, default: %(default)s")
     parser.add_argument("--out", type=pathlib.Path, default="demo", help="folder to write to, default: %(default)s")
     args = parser.parse_args()
-    if args.steps < 2:
-        parser.error(f"--steps must be at least 2, got {args.steps}")
+    for name, least in (("steps", 2), ("seeds", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} must be at least {least}, got {getattr(args, name)}")
     if args.resume and not (args.out / "checkpoints").exists():
         parser.error(f"--resume: there is no checkpoint in {args.out}")
     try:
@@ -161,14 +165,21 @@ def choose(args):
     """The optimizer that the command line asks for."""
     if args.config:
         tx = jos.deserialize(json.loads(args.config.read_text()))
-    elif args.optimizer:
-        tx = jos.get(args.optimizer)
     else:
-        rate = jos.schedules.cosine_decay(0.1, args.steps)
-        tx = jos.novograd(rate, weight_decay=1e-3, global_clipnorm=1.0)
+        tx = jos.get(args.optimizer) if args.optimizer else ours(args.steps)
     if not isinstance(tx, jos.Optimizer):
         raise TypeError(f"{tx} is not an optimizer")
     return tx
+
+
+def ours(steps):
+    return jos.novograd(jos.schedules.cosine_decay(0.1, steps), weight_decay=1e-3, global_clipnorm=1.0)
+
+
+def of_optax(steps):
+    """Optax's optimizer with the settings of `ours`."""
+    novograd = optax.novograd(optax.cosine_decay_schedule(0.1, steps), b1=0.9, b2=0.999, eps=1e-7, weight_decay=1e-3)
+    return optax.chain(optax.clip_by_global_norm(1.0), novograd)
 
 
 def main():
@@ -190,11 +201,17 @@ def main():
     assert jax.tree.all(jax.tree.map(np.array_equal, run.state(), whole.state()))
     print("the resumed run equals the one without a stop, bit for bit")
 
-    adam = optax.adam(optax.cosine_decay_schedule(3e-3, args.steps))
-    runs = {tx.name: run, "optax.adam": Run(adam).train(digits, "optax.adam", args.steps)}
+    more = range(1, args.seeds)
+    runs = {tx.name: [run] + [Run(tx, seed).train(digits, f"{tx.name}, seed {seed}", args.steps) for seed in more]}
+    if tx == ours(args.steps):
+        label, peer = "optax.novograd", of_optax(args.steps)
+        runs[label] = [Run(peer, seed).train(digits, f"{label}, seed {seed}", args.steps) for seed in range(args.seeds)]
     draw(runs, stopped, args.out / "learning_curves.png")
     print(f"learning curves: {args.out / 'learning_curves.png'}")
-    print("test accuracy: " + ", ".join(f"{label} {run.test(digits):.1%}" for label, run in runs.items()))
+    for label, of in runs.items():
+        tested = [run.test(digits) for run in of]
+        seeds = "seed 0" if len(of) == 1 else f"{len(of)} seeds, {min(tested):.1%} to {max(tested):.1%}"
+        print(f"test accuracy of {label}: {np.mean(tested):.1%} ({seeds})")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""How closely each optimizer reproduces which library, as the rows say: for the README and the documentation."""
+"""How closely each optimizer reproduces which library, as the rows say; and the list of all for the README."""
+
+import textwrap
 
 from rows import ROWS
 
@@ -11,14 +13,9 @@ LIBRARIES = {
 }
 
 
-def table():
-    """One line per row: its name, its name in configs, its source, its largest tolerance for each library."""
-    heads = ["optimizer", "in configs", "from", *LIBRARIES.values()]
-    lines = [heads, ["---"] * len(heads)]
-    for row in ROWS:
-        agreed = [agreement(row, library) for library in LIBRARIES]
-        lines.append([f"`{row.name}`", f"`{row.make.class_name}`", row.source, *agreed])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def names():
+    """All rows in the order of the table, in lines of at most 120 characters."""
+    return textwrap.fill(" · ".join(f"`{row.name}`" for row in ROWS) + ".", 120, break_on_hyphens=False) + "\n"
 
 
 def agreement(row, library):

@@ -63,7 +63,7 @@ class Row:
       exempt: properties that do not hold, and why.
       sparse: what a sparse gradient touches, in the dialect of its first variant; see `explain`.
       not_lazy: why `lazy=True` is refused, where it is.
-      source: where the mathematics comes from, for the README.
+      source: where the mathematics comes from, for the documentation.
     """
 
     make: Callable[..., jos.Optimizer]

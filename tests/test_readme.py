@@ -1,6 +1,6 @@
-"""The README and the guides in docs are true: their code runs, and the table of optimizers is what the rows say.
+"""The README and the guides in docs are true: their code runs, and the list of optimizers is that of the rows.
 
-After a change to the rows, `python tests/test_readme.py --write` brings the table up to date.
+After a change to the rows, `python tests/test_readme.py --write` brings the list up to date.
 """
 
 import doctest
@@ -10,7 +10,7 @@ import sys
 
 import jax
 import pytest
-from agreement import table
+from agreement import names
 
 from jaxopt_suite._recipe import config
 
@@ -18,11 +18,11 @@ FOLDER = pathlib.Path(__file__).parent.parent
 README = FOLDER / "README.md"
 PAGES = [README, *sorted((FOLDER / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TABLE = re.compile(r"(?<=^<!-- optimizers -->\n).*?(?=^<!-- end of optimizers -->$)", re.MULTILINE | re.DOTALL)
+NAMES = re.compile(r"(?<=^<!-- optimizers -->\n).*?(?=^<!-- end of optimizers -->$)", re.MULTILINE | re.DOTALL)
 
 
-def test_table():
-    assert TABLE.search(README.read_text())[0] == table(), "python tests/test_readme.py --write brings it up to date"
+def test_names():
+    assert NAMES.search(README.read_text())[0] == names(), "python tests/test_readme.py --write brings it up to date"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -57,4 +57,4 @@ def test_links(page):
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit(__doc__)
-    README.write_text(TABLE.sub(lambda match: table(), README.read_text()))
+    README.write_text(NAMES.sub(lambda match: names(), README.read_text()))
