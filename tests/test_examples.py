@@ -32,7 +32,8 @@ ARGUMENTS = {
     "two_tower": ("--users", "2000", "--items", "1000", "--steps", "20"),
 }
 LONG = ("train_digits", "data_parallel_processes", "two_tower")  # these run slowly, or in tests of their own
-LONG += ("learning_rate_sweep", "learn_the_rates", "compose_with_optax")  # several seconds each: in CI alone
+LONG += ("learning_rate_sweep", "learn_the_rates", "compose_with_optax", "recipes")  # several seconds each: in CI alone
+LONG += ("data_parallel_jit", "data_parallel_pmap", "data_parallel_shard_map")  # beside tests/test_data_parallel.py
 
 
 @pytest.fixture
@@ -102,6 +103,7 @@ def test_notebook(name):
     assert printed(execute(stored)) == before, "python tests/test_examples.py --write stores what it prints now"
 
 
+@pytest.mark.slow
 def test_train_digits_here(here, tmp_path, capsys):
     """A few steps, of an optimizer from a config."""
     tx = jos.sgd(0.1, momentum=0.9)
