@@ -282,6 +282,39 @@ def test_keras_variables_are_known_by_their_names():
         jax.tree.map(np.testing.assert_array_equal, got.state, want.state)
 
 
+def test_keras_goes_on_in_a_chain():
+    params, kept = {"w": jnp.ones(2)}, [np.int32(5), np.float32(0.5), np.ones(2), np.ones(2)]
+    tx = jos.chain(jos.transforms.clip_by_value(1.0), jos.adam())
+    run = jos.importers.keras(kept, params, ["w"], tx)
+    assert not run.report.dropped + run.report.reset
+    assert int(jos.state.iterations(run.state, "adam")) == 5
+
+
+def test_what_keras_keeps_of_a_scale_is_checked():
+    params, ask = {"w": jnp.ones(2), "v": jnp.ones(2)}, jos.importers.keras
+    kept = [
+        np.int32(0),
+        np.float32(0),
+        np.int32(3),
+        np.float32(8),
+        np.int32(5),
+        np.float32(0.5),
+        np.ones(2),
+        np.ones(2),
+    ]
+    tx = jos.loss_scale("adam")
+    wrong = {2: (np.int32(-3), ValueError, "keras: the loss scale's step_counter must be a whole number of steps"),
+             3: (np.ones(2), ValueError, "'scale' (it has shape (2,), here it is ())"),
+             5: (np.array("x"), TypeError, "keras: variables must be arrays of numbers, got array('x'")}  # fmt: skip
+    for i, (value, kind, words) in wrong.items():
+        refuse(kind, words, ask, [*kept[:i], value, *kept[i + 1 :]], {"w": jnp.ones(2)}, ["w"], tx)
+    groups = jos.by_path({"v": jos.frozen(), "": jos.adam()})
+    run = ask([np.int32(5), np.float32(0), *kept[4:]], params, ["w"], groups)
+    assert int(jos.state.iterations(run.state, "rest")) == 5
+    names = ["w", "v"]  # of what is frozen here, Keras's optimizer has no variables either
+    assert not ask([np.int32(5), np.float32(0), *kept[4:]], params, names, groups).report.dropped
+
+
 def test_keras_optimizers_themselves():
     class Adam:
         """As Keras's: variables, and a config without a class."""

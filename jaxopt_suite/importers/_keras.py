@@ -14,7 +14,16 @@ from jaxopt_suite._recipe.check import Value, nearest, show
 from jaxopt_suite._recipe.config import deserialize
 from jaxopt_suite._transformation import Optimizer
 from jaxopt_suite._trees import Tree
-from jaxopt_suite.importers._imported import Imported, Transform, imported, ours_of, refuse_no_state, slot, steps_of
+from jaxopt_suite.importers._imported import (
+    Imported,
+    Transform,
+    imported,
+    is_numeric,
+    ours_of,
+    refuse_no_state,
+    slot,
+    steps_of,
+)
 from jaxopt_suite.importers._keras_files import Kept, read
 from jaxopt_suite.importers._keras_order import in_order, is_legacy, listed_slots
 from jaxopt_suite.state._match import Rename, Rules
@@ -119,7 +128,11 @@ def _kept(source: Any) -> Kept:
     if not isinstance(held, (list, tuple)):
         raise TypeError(f"keras: expected an optimizer of Keras, its variables, or a file, got {show(source)}.")
     names = [str(getattr(v, "path", getattr(v, "name", ""))) for v in held]
-    return Kept([np.asarray(v) for v in held], names if all(names) and names else None, config)
+    arrays = [np.asarray(v) for v in held]
+    wrong = next((x for x in arrays if not is_numeric(x.dtype)), None)
+    if wrong is not None:
+        raise TypeError(f"keras: variables must be arrays of numbers, got {show(wrong)}.")
+    return Kept(arrays, names if all(names) and names else None, config)
 
 
 def _module(source: Any) -> str:
@@ -203,7 +216,7 @@ def _variables(
         array = array.reshape(()) if array.size == 1 and v.value.shape == () else array
         if same_layout and array.shape != v.value.shape:
             raise ValueError(f"keras: {v.slot!r} of {path!r} has shape {array.shape}, it must be {v.value.shape}.")
-        yield dataclasses.replace(v, value=array, path=path)
+        yield dataclasses.replace(v, value=array, path=path, place="")
     if tx.recipe.class_name == "Nadam" and not any(v is not None and v.slot == "product" for v in layout):
         yield slot(_product(tx, int(kept.arrays[0])), "", "NadamState", "product")
 
@@ -227,7 +240,8 @@ def _of_groups(
     """
     rules, members, paths = [*tx.recipe.arguments["rules"].values()], tx.line.members, trees.paths(params)
     found, parts, start = members.route(paths), [], 2
-    for i in in_order(members.patterns, kept.config):
+    order = in_order(members.patterns, kept.config)
+    for i in (i for i in order if rules[i].recipe.class_name != "Frozen"):
         mine = collections.OrderedDict((path, params[path]) for j, path in zip(found, paths, strict=True) if j == i)
         has_rate = not callable(rules[i].recipe.arguments.get("learning_rate"))
         stop = start + 1 + has_rate + len([*listed_slots(rules[i], mine, "keras 3")])

@@ -217,6 +217,7 @@ class Matched:
             near = near or [i for i in found if self.old[i].place in self.origin[v.place]]
             if near:
                 self._take(j, near[0])
+            if j in self.source:
                 self.merged |= {i for i in near if _alike(self.old[i].value, self.old[near[0]].value)}
 
 
