@@ -446,6 +446,15 @@ def test_optax_refuses_what_it_does_not_know():
     )
 
 
+def test_a_chain_of_optax_may_name_its_members():
+    params = {"w": jnp.ones(2)}
+    there = optax.named_chain(("clip", optax.clip(1.0)), ("adam", optax.adam(RATE)))
+    with jax.numpy_dtype_promotion("standard"):
+        _, state = there.update(params, there.init(params))
+    report = jos.importers.optax(state, params, jos.adam(RATE, epsilon=1e-8, dialect="torch", clipvalue=1.0)).report
+    assert {*report.kept} == {"count", "m/w", "v/w"}
+
+
 def test_optax_parameters_have_other_names_and_layouts_here():
     there = {"dense": {"kernel": jnp.ones((2, 3))}}
     state = optax.trace(0.9).init(there)._replace(trace={"dense": {"kernel": jnp.arange(6.0).reshape(2, 3)}})

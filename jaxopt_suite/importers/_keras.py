@@ -5,11 +5,12 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._compositions.by_path import Groups
 from jaxopt_suite._recipe.check import Value, nearest, show
 from jaxopt_suite._recipe.config import deserialize
 from jaxopt_suite._transformation import Optimizer
@@ -238,11 +239,11 @@ def _of_groups(
 
     These follow each other as in its map, behind which is the default.
     """
-    rules, members, paths = [*tx.recipe.arguments["rules"].values()], tx.line.members, trees.paths(params)
-    found, parts, start = members.route(paths), [], 2
+    rules, members, paths = [*tx.recipe.arguments["rules"].values()], cast(Groups, tx.line.members), trees.paths(params)
+    found, leaves, parts, start = members.route(paths), trees.leaves(params), [], 2
     order = in_order(members.patterns, kept.config)
     for i in (i for i in order if rules[i].recipe.class_name != "Frozen"):
-        mine = collections.OrderedDict((path, params[path]) for j, path in zip(found, paths, strict=True) if j == i)
+        mine = collections.OrderedDict((paths[k], leaves[k]) for k, j in enumerate(found) if j == i)
         has_rate = not callable(rules[i].recipe.arguments.get("learning_rate"))
         stop = start + 1 + has_rate + len([*listed_slots(rules[i], mine, "keras 3")])
         parts.append((members.keys[i], kept.part(start, stop), rules[i], mine))

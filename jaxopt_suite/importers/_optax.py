@@ -153,7 +153,7 @@ class _Reader:
             yield from self._read(node.inner_state, place)
         elif name == "PartitionState":
             yield from self._each(node.inner_states, place)
-        elif type(node) in (tuple, list, dict):
+        elif type(node) in (tuple, list) or isinstance(node, dict):
             yield from self._each(node if isinstance(node, dict) else dict(enumerate(node)), place)
         elif name in _SLOTS:
             yield from self._slots(node, place, _SLOTS[name])
