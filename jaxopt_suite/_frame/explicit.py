@@ -39,11 +39,11 @@ def automatic(step: Step, apply: bool, grads: Tree, state: Tree, params: Tree, e
         [jax.typeof(x).sharding if _explicit(x) else nowhere for x in xs]
         for xs in (_replaced(apply, grads, params), before)
     ]
-    placed = cast(Callable[..., list[list[Any]]], auto_axes(flat, axes=explicit_of(mesh), out_sharding=places))
+    placed = cast(Callable[..., list[list[Any]]], auto_axes(flat, axes=_explicit_axes(mesh), out_sharding=places))
     return tuple(map(jax.tree.unflatten, containers, placed(grads, state, params, arrays)))
 
 
-def explicit_of(mesh: AbstractMesh) -> tuple[str, ...]:
+def _explicit_axes(mesh: AbstractMesh) -> tuple[str, ...]:
     """The explicit axes of a mesh; inside `shard_map` others may be manual."""
     return tuple(name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind is AxisType.Explicit)
 

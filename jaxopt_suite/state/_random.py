@@ -40,13 +40,13 @@ def random_bits(
     The entry of index `i` gets the hash of `i + k`, where `k` is that of the stream, the leaf and the step. The index
     of an entry of a `part` is that in the whole array.
     """
-    first, whole = part or Part((0,) * len(shape), shape)
     key = functools.reduce(lambda key, x: _hash(key ^ x.astype(jnp.uint32)), (leaf, step), _hash(jnp.uint32(stream)))
     index, stride = jnp.zeros(shape, jnp.uint32), 1
     for axis in reversed(range(len(shape))):
-        here = lax.broadcasted_iota(jnp.uint32, shape, axis) + jnp.asarray(first[axis], jnp.uint32)
-        index += here * jnp.uint32(stride)
-        stride = stride * whole[axis] % 2**32
+        index += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        if part is not None:
+            key += jnp.asarray(part.first[axis], jnp.uint32) * jnp.uint32(stride)
+        stride = stride * (shape if part is None else part.whole)[axis] % 2**32
     return _hash(index + key)
 
 
