@@ -160,7 +160,8 @@ Written by `python benchmarks/pod.py`; do not edit. Nothing here was run: it is 
 
 {machine}
 
-A step is the loss, its gradient and the update of a stack of MLP layers ({models}),
+A step is the loss, its gradient and the update of a stack of MLP layers
+({models}),
 with {rows} rows of the batch on each chip. Arguments are parameters, state and batch, donated, in MiB on each chip;
 "guide" is what docs/parallel.md counts for the parameters and our slots (FSDP splits all but the biases). Collectives
 are counted as often as their loop runs; their bytes are those of the results on one chip.
@@ -202,7 +203,7 @@ def main() -> None:
                     paper.append(on_paper(chips[pod].size, model, found["collectives"]))
                 rows.append([pod, model, way, name, library, guide if library == "ours" else "", *cells(found)])
                 print(*rows[-1], sep="  ", flush=True)
-    models = "; ".join(f"{model}: {layers} layers of width {width}" for model, (layers, width) in MODELS.items())
+    models = "; ".join(f"{model}: {layers} of width {width}" for model, (layers, width) in MODELS.items())
     text = TEXT.format(machine=described(machine()), rows=ROWS_PER_CHIP, models=models)
     text += f"\n{report.table(HEAD, rows)}\n{PAPER}\n"
     text += report.table(["chips", "arithmetic, ms", "communication, ms", "efficiency"], paper)
