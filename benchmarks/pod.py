@@ -57,13 +57,14 @@ def mesh_of(pod: str) -> Mesh | None:
 
 
 FITTING = {"1 B": "v5e 4x4", "7 B": "v5e 8x8", "70 B": "v5e 16x16"}  # pods that hold a model with FSDP
+TOO_LONG = {("70 B", "adamw, 8-bit slots")}  # not compiled: it takes more than five minutes
 
 CASES = (
     *(("v5e 4x4", "128 M", way, "adamw, clip") for way in WAYS),
     *((pod, "1 B", "ZeRO-1", "adamw, clip") for pod in PODS if pod.startswith("v5e")),
     *(("v5e 16x16", "1 B", "ZeRO-1", name) for name in PAIRS if name != "adamw, clip"),
     ("v5e 16x16", "1 B", "jit", "adamw, clip"),
-    *((pod, model, "FSDP", name) for model, pod in FITTING.items() for name in PAIRS),
+    *((pod, model, "FSDP", name) for model, pod in FITTING.items() for name in PAIRS if (model, name) not in TOO_LONG),
     *((pod, "128 M", "ZeRO-1", "adamw, clip") for pod in ("v5p 4x4x4", "2 slices of v5e 4x4")),
 )
 
@@ -192,15 +193,16 @@ def main() -> None:
     paper = [on_paper(1, "1 B", {})]
     for pod, model, way, name in CASES:
         wanted = model in options.model and way in options.way and name in options.optimizer
-        if chips.get(pod) is None or not wanted:
+        mesh = chips.get(pod)
+        if mesh is None or not wanted:
             continue
         ours, theirs, dtype, slots = PAIRS[name]
-        guide = f"{held(way, model, dtype, slots, chips[pod].size):.1f}"
+        guide = f"{held(way, model, dtype, slots, mesh.size):.1f}"
         for library, make in (("ours", ours), ("optax", theirs)):
             if make is not None:
-                found = compiled(way, make(), model, dtype, chips[pod])
+                found = compiled(way, make(), model, dtype, mesh)
                 if (model, way, name, library) == ("1 B", "ZeRO-1", "adamw, clip", "ours"):
-                    paper.append(on_paper(chips[pod].size, model, found["collectives"]))
+                    paper.append(on_paper(mesh.size, model, found["collectives"]))
                 rows.append([pod, model, way, name, library, guide if library == "ours" else "", *cells(found)])
                 print(*rows[-1], sep="  ", flush=True)
     models = "; ".join(f"{model}: {layers} of width {width}" for model, (layers, width) in MODELS.items())
