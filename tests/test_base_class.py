@@ -93,7 +93,7 @@ def test_exclusion_is_no_decay(row):
     assert not np.allclose(with_all["dense"]["kernel"], without["dense"]["kernel"])
 
 
-@rows("accumulation")
+@rows("accumulation", few=True)
 def test_accumulation_is_one_step_on_the_mean(row):
     if "gradient_accumulation_steps" not in params_of(row):
         pytest.skip("the wrapped optimizer accumulates")
@@ -121,7 +121,7 @@ def test_the_rule_runs_on_the_boundary_only():
     assert "stablehlo.sqrt" not in before
 
 
-@rows("loss scale")
+@rows("loss scale", few=True)
 def test_loss_scale_factor_changes_nothing(row):
     if "loss_scale_factor" not in params_of(row):
         pytest.skip("the wrapped optimizer scales")

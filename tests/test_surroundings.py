@@ -28,7 +28,7 @@ def test_chain(row):
     same(got, want)
 
 
-@rows("masked")
+@rows("masked", few=True)
 def test_masked(row):
     params, grads, want = alone(row)
     mask = {"dense": {"kernel": True, "bias": False}}
@@ -37,7 +37,7 @@ def test_masked(row):
     same(got["dense"]["bias"], params["dense"]["bias"] + 4 * grads["dense"]["bias"])
 
 
-@rows("multi_transform")
+@rows("multi_transform", few=True)
 def test_multi_transform(row):
     params, grads, want = alone(row)
     labels = {"dense": {"kernel": "ours", "bias": "none"}}
@@ -46,7 +46,7 @@ def test_multi_transform(row):
     same(got["dense"]["bias"], params["dense"]["bias"])
 
 
-@rows("MultiSteps")
+@rows("MultiSteps", few=True)
 def test_multi_steps(row):
     params, grads, want = alone(row, 2)
     with jax.numpy_dtype_promotion("standard"):  # optax.MultiSteps itself promotes implicitly
@@ -133,7 +133,7 @@ def test_nnx_optimizer(row):
     same(nnx.to_pure_dict(nnx.state(model, nnx.Param)), params, 1e-5)
 
 
-@rows("TrainState")
+@rows("TrainState", few=True)
 def test_train_state(row):
     params, grads, want = alone(row, 2)
     state = TrainState.create(apply_fn=None, params=params, tx=row.build())
@@ -148,7 +148,7 @@ def replicas(grads):
     return jax.tree.map(lambda g: g[None] * jnp.linspace(0.5, 1.5, 8).reshape(8, *[1] * g.ndim), grads)
 
 
-@rows("pmap")
+@rows("pmap", few=True)
 def test_pmap(row):
     params, grads, want = alone(row, 1)
     tx = optax.chain(jos.transforms.aggregate_gradients("d", axis_op="mean"), row.build())
