@@ -24,10 +24,33 @@ def _cut(cell: str, width: int) -> str:
 
 
 def as_html(header: Sequence[str], rows: Rows) -> str:
+    """The same columns, uncut: what is wider than the page scrolls."""
     header, rows = _filled(header, rows)
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = "".join(f'<th style="{_CELL}">{html.escape(cell)}</th>' for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
+    )
+    return as_face(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+_CELL = "text-align: left; white-space: nowrap"
+
+
+def as_face(*parts: str) -> str:
+    """Pieces of HTML below each other, in the colours of the notebook around them, be it light or dark."""
+    return f'<div style="overflow-x: auto; color: inherit">{"".join(parts)}</div>'
+
+
+def as_code(text: str) -> str:
+    """A call, broken where it is wider than the page."""
+    return (
+        '<pre style="white-space: pre-wrap; color: inherit; background: none; margin: 0.3em 0">'
+        f"{html.escape(text)}</pre>"
+    )
+
+
+def as_sentences(sentences: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
 
 
 def _filled(header: Sequence[str], rows: Rows) -> tuple[list[str], list[list[str]]]:

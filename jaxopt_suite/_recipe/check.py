@@ -159,7 +159,7 @@ def _number(value: Value, word: Word, refuse: Refuse) -> Value:
         if value.shape != ():
             raise refuse(ValueError, f" An array must be a scalar, this one has shape {value.shape}.")
         return value
-    if callable(value) and word.kind == "number":
+    if callable(value) and word.kind != "constant":
         if not takes_one_argument(value):
             why = "It does not take one argument: pass"
             if takes_arguments(value, 0):
@@ -256,21 +256,32 @@ def _spec(spec: Value, refuse: Refuse) -> tuple[Value, ...]:
     return tuple(None if names is None else _axis(names, AXIS, refuse) for names in spec)
 
 
-def _numbers(value: Value, word: Word, refuse: Refuse) -> tuple[float, ...]:
+def _listed(value: Value, refuse: Refuse) -> list[Value]:
     values = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(values, (tuple, list)):
         raise refuse(TypeError)
-    if not all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values):
+    return [plain(v) for v in values]
+
+
+def _numbers(value: Value, word: Word, refuse: Refuse) -> tuple[float, ...]:
+    values = _listed(value, refuse)
+    if not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         raise refuse(TypeError)
     if not all(abs(v) <= sys.float_info.max for v in values):
         raise refuse(ValueError)
     return tuple(float(v) for v in values)
 
 
+def _each(kind: Callable[[Value, Word, Refuse], Value]) -> Callable[[Value, Word, Refuse], Value]:
+    return lambda value, word, refuse: tuple(kind(v, word, refuse) for v in _listed(value, refuse))
+
+
 _KINDS: dict[str, Callable[[Value, Word, Refuse], Value]] = {
     "any": _any,
     "optimizer": _any,  # the wrapper that takes it checks it
     "number": _number,
+    "schedule": _number,  # a schedule that is an argument of another, or a number that holds for all steps
+    "schedules": _each(_number),
     "constant": _number,
     "integer": _integer,
     "flag": _flag,
@@ -282,4 +293,5 @@ _KINDS: dict[str, Callable[[Value, Word, Refuse], Value]] = {
     "rules": _rules,
     "specs": _specs,
     "numbers": _numbers,
+    "integers": _each(_integer),
 }

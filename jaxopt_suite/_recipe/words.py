@@ -49,6 +49,9 @@ Patterns = Annotated[str | Sequence[str], Word("patterns", "a regular expression
 Floats = Annotated[Sequence[float], Word("numbers", "a list of finite numbers")]
 Function = Annotated[Callable[[Value], Value], Word("function", "a function of one number")]
 PowerOfTwo = Annotated[int, Word("integer", "a power of two >= 2", lambda x: x >= 2 and x & (x - 1) == 0)]
+Integers = Annotated[Sequence[int], Word("integers", "a list of integers")]
+OneSchedule = Annotated[Number, Word("schedule", "a schedule or a number")]
+Schedules = Annotated[Sequence[Number], Word("schedules", "a list of schedules and numbers")]
 Text = Annotated[str, Word("text", "a string of at most 1000 characters", lambda x: len(x) <= 1000)]
 
 SENTENCES: Mapping[str, str] = {

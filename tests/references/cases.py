@@ -710,3 +710,13 @@ ADDONS_SCHEDULES = [
         **_RANGE,
     ),
 ]
+
+# PyTorch raises behind the last step: these are evaluated at 0..60.
+_CYCLE = {"max_lr": 0.1, "total_steps": 61}
+TORCH_SCHEDULES = [
+    _rate("one_cycle", "OneCycleLR", **_CYCLE),
+    _rate("one_cycle_linear", "OneCycleLR", anneal_strategy="linear", pct_start=0.25, **_CYCLE),
+    _rate("one_cycle_three", "OneCycleLR", three_phase=True, div_factor=10.0, final_div_factor=100.0, **_CYCLE),
+    _rate("one_cycle_three_linear", "OneCycleLR", three_phase=True, pct_start=0.4, anneal_strategy="linear", **_CYCLE),
+    _rate("one_cycle_late", "OneCycleLR", pct_start=0.9, **_CYCLE),
+]

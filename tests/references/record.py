@@ -1,6 +1,6 @@
 """Records what the original optimizer libraries do, as data for the tests.
 
-    python tests/references/record.py keras3|tf_keras|legacy|tf_addons|torch|schedules
+    python tests/references/record.py keras3|tf_keras|legacy|tf_addons|torch|schedules|schedules_torch
 
 runs the cases of that library (which must be installed) and writes
 ``<library>.npz`` beside this file.  README.md says which environments are
@@ -238,6 +238,19 @@ class Torch:
     def describe(self, optimizer):
         return None
 
+    def schedules(self, name, arguments, steps):
+        """The rate and the momentum at each step; its schedules know no step, and are taken there one by one."""
+        parameter = self.torch.nn.Parameter(self.torch.zeros(1))
+        optimizer = self.torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+        schedule = getattr(self.torch.optim.lr_scheduler, name)(optimizer, **arguments)
+        group, taken = optimizer.param_groups[0], []
+        for step in range(steps):
+            taken.append((group["lr"], group["momentum"]))
+            if step < steps - 1:
+                optimizer.step()
+                schedule.step()
+        return np.asarray(taken).T.astype(np.float32)
+
 
 def build_arguments(backend, arguments):
     built = {}
@@ -367,6 +380,17 @@ def record_library(library):
     return not failed
 
 
+def record_torch_schedules():
+    backend, steps = Torch(), 61
+    arrays, described = {"steps": np.arange(steps, dtype=np.int32)}, {}
+    for row in cases_module.TORCH_SCHEDULES:
+        slug = row["slug"]
+        arrays[slug], arrays[f"{slug}/momentum"] = backend.schedules(row["class"], row["arguments"], steps)
+        described[slug] = {"library": "torch", "class": row["class"], "arguments": row["arguments"]}
+    save("schedules_torch", arrays, {"library": "schedules_torch", "cases": described}, backend)
+    return True
+
+
 def record_schedules():
     """Keras 3's schedules where it is installed, else those of TensorFlow."""
     try:
@@ -401,11 +425,12 @@ def record_schedules():
 
 
 def main():
-    names = (*cases_module.LIBRARIES, "schedules")
+    schedules = {"schedules": record_schedules, "schedules_torch": record_torch_schedules}
+    names = (*cases_module.LIBRARIES, *schedules)
     if len(sys.argv) != 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python tests/references/record.py {'|'.join(names)}")
     name = sys.argv[1]
-    done = record_schedules() if name == "schedules" else record_library(name)
+    done = schedules[name]() if name in schedules else record_library(name)
     sys.exit(0 if done else 1)
 
 
