@@ -42,7 +42,9 @@ from jaxopt_suite._report.explain import explain as explain
 from jaxopt_suite._stages.average import moving_average as moving_average
 from jaxopt_suite._stages.average import swa as swa
 from jaxopt_suite._stages.lookahead import lookahead as lookahead
+from jaxopt_suite._stages.measure import with_metrics as with_metrics
 from jaxopt_suite._stages.scale import loss_scale as loss_scale
+from jaxopt_suite._stages.skip import skip_large_updates as skip_large_updates
 from jaxopt_suite._transformation import Optimizer as Optimizer
 from jaxopt_suite.groups import by_path as by_path
 from jaxopt_suite.groups import chain as chain

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, Protocol, cast
 
 from jaxopt_suite._frame.leafwise import Rule
 from jaxopt_suite._frame.line import Line
-from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage
+from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Meter, Place, TreeStage
 from jaxopt_suite._recipe.check import Word, show
 from jaxopt_suite._recipe.config import named, register
 from jaxopt_suite._recipe.declare import LIBRARY, Factory, declare, numbers_of
@@ -33,13 +33,13 @@ class Primitive(Protocol[P]):
 
 def transform(
     place: Place = Place.RULE, *, sentences: Mapping[str, str] | None = None
-) -> Callable[[Callable[P, Rule | Gate | TreeStage]], Primitive[P]]:
+) -> Callable[[Callable[P, Rule | Gate | TreeStage | Meter]], Primitive[P]]:
     """Declares a primitive: the body's signature is its config, and it returns its rule, or its stage on trees.
 
     `place` is where it stands in an optimizer's line, and `sentences` say what its own arguments mean.
     """
 
-    def declared(body: Callable[P, Rule | Gate | TreeStage]) -> Primitive[P]:
+    def declared(body: Callable[P, Rule | Gate | TreeStage | Meter]) -> Primitive[P]:
         key = "rule" if place is Place.RULE else body.__name__
 
         def build(recipe: Recipe) -> Transformation:

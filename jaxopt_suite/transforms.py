@@ -60,9 +60,13 @@ from jaxopt_suite._stages.clip import clip_norm as clip_norm
 from jaxopt_suite._stages.decay import add_decayed_weights as add_decayed_weights
 from jaxopt_suite._stages.lookahead import LookaheadState as LookaheadState
 from jaxopt_suite._stages.lookahead import slow_weights as slow_weights
+from jaxopt_suite._stages.measure import MetricsState as MetricsState
+from jaxopt_suite._stages.measure import measure as measure
 from jaxopt_suite._stages.scale import LossScaleState as LossScaleState
 from jaxopt_suite._stages.scale import unscale as unscale
 from jaxopt_suite._stages.scale import unscale_dynamically as unscale_dynamically
+from jaxopt_suite._stages.skip import SkipState as SkipState
+from jaxopt_suite._stages.skip import skip_large_gradients as skip_large_gradients
 from jaxopt_suite._stages.write import KahanState as KahanState
 from jaxopt_suite._stages.write import MasterState as MasterState
 from jaxopt_suite._stages.write import compensate_rounding as compensate_rounding

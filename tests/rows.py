@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax.numpy as jnp
 import pytest
 from recorded import recording
 
@@ -554,6 +555,30 @@ ROWS = (
             ({"dynamic_growth_steps": 0}, "loss_scale: dynamic_growth_steps must be an integer >= 1, got 0."),
             ({"optimizer": jos.sgd(loss_scale_factor=2.0)}, "loss_scale: optimizer must not scale the loss itself"),
             ({"dynamic": False}, "loss_scale: there is no argument 'dynamic'."),
+        ),
+    ),
+    Row(
+        jos.with_metrics,
+        source="here",
+        exempt={**WRAPPER, **WRAPPED_MOVES},
+        variants=(Variant(arguments={"optimizer": jos.sgd(0.05, momentum=0.8)}),),
+        bad=(
+            ({"optimizer": 3}, "with_metrics: optimizer must be an optimizer of jaxopt_suite, got 3."),
+            ({"groups": "bias"}, "with_metrics: there is no argument 'groups'."),
+        ),
+    ),
+    Row(
+        jos.skip_large_updates,
+        source="here",
+        exempt={**WRAPPER, **WRAPPED_MOVES},
+        variants=(Variant(arguments={"optimizer": jos.sgd(0.05, momentum=0.8), "factor": 1000.0}),),
+        bad=(
+            ({"factor": 1.0}, "skip_large_updates: factor must be > 1, got 1.0."),
+            ({"factor": lambda step: 2.0}, "skip_large_updates: factor must be a number > 1, got <function"),
+            ({"warmup_steps": 2.5}, "skip_large_updates: warmup_steps must be an integer >= 0, got 2.5."),
+            ({"mean_decay": 1.0}, "skip_large_updates: mean_decay must be in [0, 1), got 1.0."),
+            ({"mean_decay": jnp.bfloat16(0.5)}, "mean_decay must be a number in [0, 1) in more than 16 bits"),
+            ({"max_norm": 1.0}, "skip_large_updates: there is no argument 'max_norm'."),
         ),
     ),
 )

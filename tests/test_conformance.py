@@ -152,7 +152,7 @@ def unlike(a, b):
 @rows("params")
 def test_params_are_asked_for_where_they_are_needed(row):
     tx, (params, grads) = row.build(), example("dense")
-    needs = any(stage.prototype.reads_weights for _, stage in tx.line.leafwise)
+    needs = any(stage.prototype.reads_weights for _, stage in tx.line.leafwise) or tx.line.meter
     if needs:
         with pytest.raises(ValueError, match="update needs the parameters"):
             tx.update(grads, tx.init(params))

@@ -37,6 +37,7 @@ class Groups:
 
     extra_args: bool
     holds_some: bool
+    divides: bool = True
     holds: bool = False  # a group holds itself back alone
     scales_loss: bool = False
 

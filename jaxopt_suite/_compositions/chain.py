@@ -35,6 +35,7 @@ class Row:
     holds_some: bool
     scales_loss: bool
     extra_args: bool
+    divides: bool = False
 
     def moving(self, paths: Sequence[str]) -> None:
         return None

@@ -56,6 +56,7 @@ class Foreign:
     extra_args: bool
     keys: tuple[str, ...] = ("optax",)
     lines: tuple[Line, ...] = ()
+    divides: bool = False
     holds: bool = False
     holds_some: bool = False
     scales_loss: bool = False

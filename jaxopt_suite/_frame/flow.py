@@ -45,8 +45,8 @@ class Flow(Generic[Result]):
 
     @property
     def is_sparse(self) -> bool:
-        """Whether there are slices among the gradients."""
-        return any(isinstance(x, IndexedSlices) for x in self.xs)
+        """Whether there are slices among the gradients that `update` was given."""
+        return any(isinstance(g, IndexedSlices) for g in trees.leaves(self.grads))
 
     def replace(self, **changes: object) -> "Flow[Any]":
         return dataclasses.replace(self, **changes)
@@ -139,6 +139,11 @@ def spread(xs: Sequence[Any], keep: Sequence[bool], others: Sequence[Any] | None
     part = iter(xs)
     rest = others if others is not None else [None] * len(keep)
     return [next(part) if kept else other for kept, other in zip(keep, rest, strict=True)]
+
+
+def among(params: Tree, moving: Sequence[bool] | None, mine: Tree) -> Tree:
+    """The tree of all parameters, with `mine` in the place of those that move."""
+    return mine if moving is None else trees.like(params, spread(trees.leaves(mine), moving, trees.leaves(params)))
 
 
 def _promoted(known: Sequence[Any]) -> jnp.dtype:

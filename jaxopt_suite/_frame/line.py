@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 
 from jaxopt_suite import _trees as trees
-from jaxopt_suite._frame.flow import Arrays, Flow, Result, spread
-from jaxopt_suite._frame.members import Members
+from jaxopt_suite._frame.flow import Arrays, Flow, Result, among, spread
+from jaxopt_suite._frame.members import Members, check_kind
 from jaxopt_suite._frame.rate import Rates
 from jaxopt_suite._frame.split import ShardAxes
-from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Place, TreeStage
+from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Meter, Place, TreeStage
 from jaxopt_suite._frame.walk import Walk, evaluated
 from jaxopt_suite._frame.writer import Writer
 from jaxopt_suite._recipe.words import Number, Scalar
@@ -51,7 +51,9 @@ class Line:
         """This line with further stages, each at its place, behind those that stand there already."""
         if stages and not self.moves:
             raise TypeError(f"{self.owner}: there is nothing to wrap in an optimizer that moves nothing.")
-        between = next((stage.key for stage in stages if Place.CLIP <= stage.place < Place.WRITE), None)
+        between = next((stage.key for stage in stages if Place.SKIP <= stage.place < Place.WRITE), None)
+        if self.meter and any(isinstance(stage, Meter) for stage in stages):
+            raise ValueError(f"{self.owner}: {self.meter[0]} measures its steps already.")
         if self.writer and any(stage.place is Place.WRITE for stage in stages):
             raise ValueError(f"{self.owner}: {self.writer.key} writes its 16-bit parameters already.")
         if between and self.holds_some:
@@ -59,8 +61,8 @@ class Line:
                 f"{self.owner}: {between} would act in micro-steps too, since a member holds back its own parameters "
                 f"only: give gradient_accumulation_steps to {self.owner} itself."
             )
-        ordered = sorted([*self.stages, *stages], key=lambda stage: stage.place)
-        return dataclasses.replace(self, stages=tuple(ordered))
+        ordered = tuple(sorted([*self.stages, *stages], key=lambda stage: stage.place))
+        return dataclasses.replace(self, stages=ordered)
 
     @functools.cached_property
     def keyed(self) -> list[tuple[str, AnyStage]]:
@@ -70,7 +72,12 @@ class Line:
     @functools.cached_property
     def front(self) -> list[tuple[str, TreeStage | Gate]]:
         """The stages on whole trees."""
-        return [(key, stage) for key, stage in self.keyed if not isinstance(stage, LeafStage)]
+        return [(key, stage) for key, stage in self.keyed if isinstance(stage, (TreeStage, Gate))]
+
+    @functools.cached_property
+    def meter(self) -> tuple[str, Meter] | None:
+        """What measures the steps, and what it is called in a state."""
+        return next(((key, stage) for key, stage in self.keyed if isinstance(stage, Meter)), None)
 
     @functools.cached_property
     def leafwise(self) -> list[tuple[str, LeafStage]]:
@@ -133,7 +140,7 @@ class Line:
         seen = {key: mine if stage.place is Place.WRITE else exact for key, stage in self.keyed}
         stages = {key: stage.init(self.owner, seen[key], dtype) for key, stage in self.keyed if stage.layout.slots}
         if self.members is not None:
-            stages[MEMBERS] = self.members.init(_among(params, moving, exact))
+            stages[MEMBERS] = self.members.init(among(params, moving, exact))
         return OptimizerState(jnp.zeros((), jnp.int32), self.rates.first(dtype), stages)
 
     def unmatched(self, paths: Sequence[str], inside: bool = True) -> list[str]:
@@ -192,7 +199,7 @@ class Line:
     def _step(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
         """The stages on one array at a time; where 16-bit parameters are written, all before it sees them exactly."""
         if self.writer is None:
-            return self._move(flow, state)
+            return self._measured(flow, state)
         key, stage = self.writer.key, self.writer.stage
         if flow.params is None:
             raise ValueError(f"{self.owner}: update needs the parameters: call update(grads, state, params).")
@@ -205,6 +212,19 @@ class Line:
         params = self._exact(state, flow.params)
         grads = flow.grads if self.members is None else trees.widened(flow.grads)
         inner = flow.replace(grads=grads, params=params, then=write, hold=lambda: (flow.hold(), state.stages.get(key)))
+        (result, slots), moved = self._measured(inner, state)
+        return result, _with_slots(moved, {key: slots})
+
+    def _measured(self, flow: Flow[Result], state: OptimizerState) -> tuple[Result, OptimizerState]:
+        """The stages before parameters are written, with a look at what goes in and what comes out."""
+        if self.meter is None:
+            return self._move(flow, state)
+        key, meter = self.meter
+
+        def then(steps: Arrays) -> tuple[Result, Slots]:
+            return flow.then(steps), trees.cast_like(meter.measure(flow, steps), state.stages[key])
+
+        inner = flow.replace(then=then, hold=lambda: (flow.hold(), state.stages[key]))
         (result, slots), moved = self._move(inner, state)
         return result, _with_slots(moved, {key: slots})
 
@@ -214,7 +234,7 @@ class Line:
             return params
         moving = self.moving(params)
         mine = params if moving is None else trees.masked(params, moving)
-        return _among(params, moving, self.writer.exact(self.owner, state, mine))
+        return among(params, moving, self.writer.exact(self.owner, state, mine))
 
     def _counted(self, state: OptimizerState) -> jax.Array:
         return jnp.asarray(optax.safe_increment(state.count))
@@ -234,30 +254,14 @@ class Line:
             slots = walk.through(self.leafwise[len(before) :], state)
             return flow.then(walk.xs), _with_slots(moved, slots)
 
-        def held() -> tuple[Result, OptimizerState]:
-            return flow.hold(), moved._replace(count=state.count)
-
-        inner = flow.replace(xs=walk.xs, then=behind, hold=held)
+        inner = flow.replace(xs=walk.xs, then=behind, hold=lambda: (flow.hold(), moved._replace(count=state.count)))
         (result, moved), members = self.members.advance(inner, state.stages[MEMBERS])
         return result, _with_slots(moved, {MEMBERS: members})
 
     def check_state(self, state: Tree) -> None:
         """Refuses what init did not make, the state of another optimizer, and one whose rate is of another kind."""
-        if not isinstance(state, OptimizerState):
-            raise TypeError(f"{self.owner}: expected the state that init made, got a {type(state).__name__}.")
         want = [key for key, stage in self.keyed if stage.layout.slots is not None]
-        want += [] if self.members is None else [MEMBERS]
-        if {*state.stages} != {*want}:
-            raise ValueError(
-                f"{self.owner}: the state is of another optimizer: it has the stages {sorted(state.stages)}, "
-                f"they must be {sorted(want)}."
-            )
-        members = () if self.members is None else self.members.keys
-        if members and {*state.stages[MEMBERS]} != {*members}:
-            raise ValueError(
-                f"{self.owner}: the state is of another composition: it has the members "
-                f"{sorted(state.stages[MEMBERS])}, they must be {sorted(members)}."
-            )
+        check_kind(self.owner, state, want, self.members)
         self.rates.check(self.owner, state)
 
     def loss_scale(self, state: Tree) -> Scalar:
@@ -285,13 +289,8 @@ class Line:
         for key, stage in reversed(self.leafwise):
             rule = stage.rule(state.count, dtype)
             if rule.evaluate is not None:
-                return _among(params, moving, evaluated(rule, state.stages[key], mine, self.owner))
+                return among(params, moving, evaluated(rule, state.stages[key], mine, self.owner))
         return None if self.members is None else self.members.average(state.stages[MEMBERS], params)
-
-
-def _among(params: Tree, moving: Sequence[bool] | None, mine: Tree) -> Tree:
-    """The tree of all parameters, with `mine` in the place of those that move."""
-    return mine if moving is None else trees.like(params, spread(trees.leaves(mine), moving, trees.leaves(params)))
 
 
 def _with_slots(state: OptimizerState, slots: Mapping[str, Slots]) -> OptimizerState:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from jaxopt_suite._frame.flow import Flow, Result
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
+from jaxopt_suite.state._layout import MEMBERS, OptimizerState
 
 States = dict[str, Tree]  # of the members, by what they are called
 
@@ -38,6 +39,7 @@ class Members(Protocol):
     Attributes:
       keys: what the members are called in a state.
       lines: the members' own.
+      divides: whether each member has some of the parameters, and not all of them.
       holds: whether a member may hold back what stands behind the composition.
       holds_some: whether a member may hold back its own parameters only.
       scales_loss: whether a member scales the loss.
@@ -49,6 +51,9 @@ class Members(Protocol):
 
     @property
     def lines(self) -> Sequence[HasPatterns]: ...
+
+    @property
+    def divides(self) -> bool: ...
 
     @property
     def holds(self) -> bool: ...
@@ -85,3 +90,21 @@ class Members(Protocol):
         ...
 
     def describe(self, account: Account, params: Tree) -> None: ...
+
+
+def check_kind(owner: str, state: Tree, stages: Sequence[str], members: Members | None) -> None:
+    """Refuses what is no state of ours, and one of other stages or other members."""
+    if not isinstance(state, OptimizerState):
+        raise TypeError(f"{owner}: expected the state that init made, got a {type(state).__name__}.")
+    want = [*stages] if members is None else [*stages, MEMBERS]
+    if {*state.stages} != {*want}:
+        raise ValueError(
+            f"{owner}: the state is of another optimizer: it has the stages {sorted(state.stages)}, "
+            f"they must be {sorted(want)}."
+        )
+    keys = () if members is None else members.keys
+    if keys and {*state.stages[MEMBERS]} != {*keys}:
+        raise ValueError(
+            f"{owner}: the state is of another composition: it has the members "
+            f"{sorted(state.stages[MEMBERS])}, they must be {sorted(keys)}."
+        )

@@ -33,17 +33,20 @@ Verdict = tuple[jax.Array, Callable[[], tuple[Arrays, Slots]], Callable[[], Slot
 class Place(enum.IntEnum):
     """Where a stage stands: the way of a gradient, one direction, no way back; it ends as an update.
 
-    gradient -> unscale -> aggregate -> finite check -> accumulate -> clip -> decay, rule, rate -> average -> write
+    gradient -> unscale -> aggregate -> finite check -> accumulate -> skip, measure -> clip -> decay, rule, rate
+    -> average -> write
     """
 
     UNSCALE = 0
     AGGREGATE = 1
     FINITE_CHECK = 2
     ACCUMULATE = 3
-    CLIP = 4
-    RULE = 5
-    AVERAGE = 6
-    WRITE = 7
+    SKIP = 4
+    MEASURE = 5
+    CLIP = 6
+    RULE = 7
+    AVERAGE = 8
+    WRITE = 9
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,6 +125,25 @@ class Gate(Stage):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Meter(Stage):
+    """Looks at the gradients where it stands and at the steps that become of them, and changes neither.
+
+    Attributes:
+      slots, shared: of its `Layout`: scalars alone.
+      measure: its new slots, from the flow that it stands in and the steps.
+    """
+
+    slots: type
+    shared: Mapping[str, float]
+    measure: Callable[[Flow, Arrays], Slots]
+
+    @property
+    def layout(self) -> Layout:
+        nothing = self.slots(**dict.fromkeys(self.shared))
+        return Layout(self.slots, lambda w: nothing, self.shared)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LeafStage(Stage):
     """A rule of one array, which is given its hyperparameters anew in each step.
 
@@ -181,7 +203,7 @@ class LeafStage(Stage):
         return map_rule(lambda one: dataclasses.replace(one, storage=self.storage), rule)
 
 
-AnyStage = TreeStage | Gate | LeafStage
+AnyStage = TreeStage | Gate | Meter | LeafStage
 
 
 def _either(go: jax.Array, one: Callable[[], Result], other: Callable[[], Result], is_sparse: bool) -> Result:

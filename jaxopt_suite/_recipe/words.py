@@ -35,6 +35,8 @@ Rate = NonNegative
 
 # what shapes the program
 PositiveConstant = Annotated[Scalar, _number("> 0", lambda x: x > 0, kind="constant")]
+AboveOneConstant = Annotated[Scalar, _number("> 1", lambda x: x > 1, kind="constant")]
+BetaConstant = Annotated[Scalar, _number("in [0, 1)", lambda x: 0 <= x < 1, kind="constant", fine=True)]
 Count = Annotated[int, _integer(0)]
 Period = Annotated[int, _integer(1)]
 Several = Annotated[int, _integer(2)]

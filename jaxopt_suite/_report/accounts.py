@@ -114,7 +114,7 @@ class Accounts:
             line.writer.at_first(line.owner, mine)  # refuses what init refuses
         self.shared_bytes += jnp.dtype("int32").itemsize + (0 if line.learning_rate is None else dtype.itemsize)
         names = slot_names({key: stage.layout.fields for key, stage in line.keyed})
-        for key, stage in line.front:
+        for key, stage in [*line.front, *([] if line.meter is None else [line.meter])]:
             self._summed.update(paths if stage.place is Place.ACCUMULATE else ())
             self._slots(key, names, stage.layout, [stage.layout] * len(paths), paths, leaves, dtype)
         written = [] if line.writer is None else [(line.writer.key, line.writer.stage)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,13 +11,10 @@ import jax.numpy as jnp
 from jaxopt_suite._declare import transform
 from jaxopt_suite._frame.leafwise import Moment, Rule, leafwise
 from jaxopt_suite._frame.roots import root
-from jaxopt_suite._frame.split import Split, total
 from jaxopt_suite._frame.stages import Place
 from jaxopt_suite._recipe.words import Positive, Scalar, scalar
+from jaxopt_suite._stages._sums import global_norm
 from jaxopt_suite.state._layout import state_class
-
-_SMALL = 16_384  # entries: what is larger is worth a reduction of its own
-_TOGETHER = 32  # arrays: what one kernel reads without trouble
 
 
 @state_class
@@ -113,20 +108,3 @@ def clip_norm(g: jax.Array, c: Scalar, n: Scalar) -> jax.Array:
     clips = jnp.logical_and(c > 0, n >= c)
     scale = jnp.where(clips, c / jnp.where(clips, n, 1.0), 1.0)
     return g * scale.astype(jnp.result_type(g))
-
-
-def global_norm(xs: Sequence[jax.Array], splits: Sequence[Split], dtype: jnp.dtype) -> jax.Array:
-    """The Euclidean norm of all arrays together, and of all their parts, summed in `dtype`.
-
-    Small arrays of one type are squared and added up before they are reduced. A thousand leaves then make a few
-    dozen reductions; and unlike arrays that are joined, they are neither copied nor moved between devices.
-    """
-    alike: dict[Any, list[jax.Array]] = {}
-    for i, (x, split) in enumerate(zip(xs, splits, strict=True)):
-        alike.setdefault((split, jax.typeof(x) if x.size <= _SMALL else i), []).append(jnp.square(x.astype(dtype)))
-    sums = [
-        (split, jnp.sum(functools.reduce(operator.add, squares[start : start + _TOGETHER])))
-        for (split, _), squares in alike.items()
-        for start in range(0, len(squares), _TOGETHER)
-    ]
-    return root(total(sums, dtype))

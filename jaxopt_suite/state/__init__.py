@@ -18,6 +18,7 @@ from jaxopt_suite.state._edit import get_slot as get_slot
 from jaxopt_suite.state._edit import gradient_norm as gradient_norm
 from jaxopt_suite.state._edit import iterations as iterations
 from jaxopt_suite.state._edit import learning_rate as learning_rate
+from jaxopt_suite.state._edit import metrics as metrics
 from jaxopt_suite.state._edit import reset as reset
 from jaxopt_suite.state._edit import set_learning_rate as set_learning_rate
 from jaxopt_suite.state._edit import set_slot as set_slot

@@ -13,7 +13,7 @@ from jaxopt_suite._recipe.declare import word_of
 from jaxopt_suite._recipe.words import Rate
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._arrays import fitting, placed
-from jaxopt_suite.state._find import find, find_named, index, labels, scalar, slot
+from jaxopt_suite.state._find import everything, find, find_named, index, labels, scalar, slot
 
 _RATE = word_of(Rate)
 
@@ -83,6 +83,38 @@ def gradient_norm(state: Tree, within: str | None = None) -> jax.Array:
     if norm is None:
         raise ValueError("gradient_norm: the norm is only kept where global_clipnorm is set.")
     return scalar(norm)
+
+
+def metrics(state: Tree) -> dict[str, jax.Array]:
+    """What `with_metrics` and `skip_large_updates` measured of the last step, by name, as scalars on the device.
+
+    Those of a group of `by_path`, or of an optimizer that is not the only one in the tree, have its place before
+    them: `"head/gradient_norm"`. It is a flat dict, which a compiled step may return, for any logger.
+
+    Raises:
+      ValueError: if nothing in the state is measured.
+
+    >>> import jax.numpy as jnp, jaxopt_suite as jos
+    >>> tx = jos.with_metrics(jos.by_path({"head": jos.sgd(1.0), ".*": jos.sgd(0.5)}))
+    >>> w = {"body": jnp.array(4.0), "head": jnp.array(3.0)}
+    >>> metrics = jos.state.metrics(tx.update({"body": jnp.array(0.0), "head": jnp.array(2.0)}, tx.init(w), w)[1])
+    >>> metrics["head/update_norm"], metrics["rest/update_norm"], metrics["weight_norm"]
+    (Array(2., dtype=float32), Array(0., dtype=float32), Array(5., dtype=float32))
+    """
+    found = everything("metrics", state)
+    outermost = [one for one in found if one.outermost]
+    root = outermost[0].place if len(outermost) == 1 else ""
+    measured: dict[str, jax.Array] = {}
+    for one in found:
+        place = one.place.removeprefix(root).strip("/")
+        for slots, _ in one.stage_slots():
+            values = {name: scalar(getattr(slots, name)) for name in getattr(slots, "reported", ())}
+            if "weight_norm" in values:
+                values["update_to_weight_ratio"] = values["update_norm"] / values["weight_norm"]
+            measured |= {f"{place}/{name}" if place else name: value for name, value in values.items()}
+    if not measured:
+        raise ValueError("metrics: nothing in this state is measured: wrap the optimizer in jos.with_metrics.")
+    return measured
 
 
 def slot_names(state: Tree, within: str | None = None) -> list[str]:
