@@ -50,5 +50,6 @@ from jaxopt_suite.groups import by_path as by_path
 from jaxopt_suite.groups import chain as chain
 from jaxopt_suite.groups import from_optax as from_optax
 from jaxopt_suite.groups import frozen as frozen
+from jaxopt_suite.groups import paths as paths
 
 __version__ = "0.1.0"

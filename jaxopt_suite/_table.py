@@ -1,7 +1,7 @@
 """Tables as text and as HTML."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Rows = Sequence[Sequence[str]]
 
@@ -23,34 +23,32 @@ def _cut(cell: str, width: int) -> str:
     return cell if len(cell) <= width else f"{cell[: (width - 3) // 2]}...{cell[len(cell) - (width - 2) // 2 :]}"
 
 
+# What shows in a notebook: in its colours, be they light or dark, and what is wider than the page scrolls.
+
+_CELL = 'style="text-align: left; white-space: nowrap"'
+
+
 def as_html(header: Sequence[str], rows: Rows) -> str:
-    """The same columns, uncut: what is wider than the page scrolls."""
+    """The columns that are not empty, uncut."""
     header, rows = _filled(header, rows)
-    head = "".join(f'<th style="{_CELL}">{html.escape(cell)}</th>' for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{html.escape(cell)}</td>' for cell in row) + "</tr>" for row in rows
-    )
-    return as_face(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    head = "".join(f"<th {_CELL}>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td {_CELL}>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div style="overflow-x: auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-_CELL = "text-align: left; white-space: nowrap"
+def as_call(call: str) -> str:
+    """The call that makes a value, broken where it is wider than the page."""
+    style = "white-space: pre-wrap; margin: 0.3em 0; color: inherit; background: none"
+    return f'<pre style="{style}">{html.escape(call)}</pre>'
+
+
+def as_sentences(sentences: Iterable[str]) -> str:
+    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
 
 
 def as_face(*parts: str) -> str:
-    """Pieces of HTML below each other, in the colours of the notebook around them, be it light or dark."""
-    return f'<div style="overflow-x: auto; color: inherit">{"".join(parts)}</div>'
-
-
-def as_code(text: str) -> str:
-    """A call, broken where it is wider than the page."""
-    return (
-        '<pre style="white-space: pre-wrap; color: inherit; background: none; margin: 0.3em 0">'
-        f"{html.escape(text)}</pre>"
-    )
-
-
-def as_sentences(sentences: Sequence[str]) -> str:
-    return "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    """Pieces of HTML below each other."""
+    return f'<div style="color: inherit">{"".join(parts)}</div>'
 
 
 def _filled(header: Sequence[str], rows: Rows) -> tuple[list[str], list[list[str]]]:

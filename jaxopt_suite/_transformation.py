@@ -17,6 +17,7 @@ from jaxopt_suite._recipe.config import Described
 from jaxopt_suite._recipe.exclude import exclude
 from jaxopt_suite._recipe.recipe import Recipe, Skeleton
 from jaxopt_suite._report.explain import Explanation, explain
+from jaxopt_suite._report.face import face
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._find import own
 
@@ -38,6 +39,9 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
 
     def __repr__(self) -> str:
         return super().__repr__() if _is_declared(self) else super(Described, self).__repr__()
+
+    def _repr_html_(self) -> str | None:
+        return face(self) if _is_declared(self) else None
 
     def __reduce__(self) -> Any:
         return super().__reduce__() if _is_declared(self) else (type(self), tuple(self))

@@ -1,5 +1,7 @@
 """What is measured of a step, and steps that are skipped: the numbers, and everything around them."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from test_groups import compositions
 from test_parallel import SPECS, after_steps, mesh_of, on, parameters
 
 import jaxopt_suite as jos
+from jaxopt_suite import _trees as trees
 
 NAMES = ["gradient_norm", "update_norm", "weight_norm", "rounded_share", "update_to_weight_ratio"]
 metrics = jos.state.metrics
@@ -295,3 +298,58 @@ def test_what_cannot_be_measured_is_refused():
     two = {"a": jos.with_metrics(sgd).init(w), "b": jos.skip_large_updates(sgd).init(w)}
     assert {name.partition("/")[0] for name in metrics(two)} == {"a", "b"}
     assert {"sgd", "adam"} <= FEW
+
+
+# patterns of what a mask picks
+
+ODD = {
+    "a.b": {"c+": jnp.ones(2), "c": jnp.ones((2, 2))},
+    "layers": [{"bias": jnp.ones(2), "kernel": jnp.ones((2, 2))} for _ in range(12)],
+    "a/b": jnp.ones(3),
+    "a": {"b2": jnp.ones(1), "none": None},
+    "x": jnp.ones(1),
+    "x/y": jnp.ones(1),
+}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_patterns_pick_what_was_picked(seed):
+    """Whatever is picked by chance: those, and no other."""
+    names = [path for path in trees.paths(ODD) if path != "a/none"]
+    rng = np.random.default_rng(seed)
+    picked = {name for name in names if rng.random() < rng.random()} | {names[seed % 2]}
+    pattern = jos.paths(ODD, lambda path, w: path in picked)
+    assert {name for name in names if re.search(pattern, name)} == picked
+    assert not any(re.search(pattern, f"{end}{name}{end}") for name in picked for end in ("/", "0"))
+
+
+def test_masks_of_optax_become_recipes():
+    params, grads = example()
+    for mask in (
+        lambda path, w: w.ndim > 1,
+        lambda path, w: jnp.array(w.ndim > 1),
+        lambda params: jax.tree.map(lambda w: w.ndim > 1, params),
+        jax.tree.map(lambda w: w.ndim > 1, params),
+    ):
+        pattern = jos.paths(params, mask)
+        ours = jos.by_path({pattern: jos.sgd(0.1), "": jos.frozen()})
+        assert ours == jos.deserialize(jos.serialize(ours))
+        same(quick(ours.update)(grads, ours.init(params), params)[0],
+             jax.tree.map(lambda g, w: -0.1 * g if w.ndim > 1 else 0 * g, grads, params))  # fmt: skip
+    assert jos.paths(params, {**dict.fromkeys(params, False), "dense": True}) == "^dense/(bias|kernel)$"
+    assert jos.paths(jnp.ones(2), True) == "^$"
+    assert jos.paths(jax.eval_shape(lambda: params), lambda path, w: w.ndim > 1) == pattern
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    assert jos.paths(nnx.state(model, nnx.Param), lambda path, w: w.ndim > 1) == "^kernel$"
+    for make, words in (
+        (lambda: jos.paths(params, lambda path, w: w.sum()), "paths: predicate must say True or False of 'conv/kern"),
+        (lambda: jax.jit(lambda p: jos.paths(p, lambda path, w: w.sum() > 0))(params), "must say True or False of 'c"),
+        (lambda: jos.paths(params, lambda path, w: path == "nothing" or None), "of 'conv/kernel', got None."),
+        (lambda: jos.paths(params, lambda path, w: False), "paths: predicate must pick a parameter, and picks none"),
+        (lambda: jos.paths(params, {"dense": True}), "paths: predicate must be a tree like params: "),
+        (lambda: jos.paths(params, "bias"), "predicate must be a tree like params"),
+        (lambda: jos.paths({"a" * 60_000: jnp.ones(1)}, True), "must have at most 50000 characters, and has 60002"),
+    ):
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            make()
+        assert words in str(refusal.value)

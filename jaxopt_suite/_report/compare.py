@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import optax
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._recipe.check import show
 from jaxopt_suite._recipe.recipe import freeze, has_recipe
-from jaxopt_suite._table import as_text
+from jaxopt_suite._table import Rows, as_call, as_face, as_html, as_sentences, as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Parting:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare` found; it prints as sentences and a table.
+    """What `compare` found; it prints as sentences and tables, and shows so in a notebook.
 
     Attributes:
       a, b: the optimizers.
@@ -55,18 +55,24 @@ class Comparison:
         return dataclasses.asdict(self)
 
     def __repr__(self) -> str:
-        lines = [f"a = {self.a}", f"b = {self.b}"]
+        tables = [as_text(*table) for table in self._tables()]
+        return "\n".join([f"a = {self.a}", f"b = {self.b}", self._finding(), *tables])
+
+    def _repr_html_(self) -> str:
+        calls = [as_call(f"a = {self.a}"), as_call(f"b = {self.b}")]
+        return as_face(*calls, as_sentences([self._finding()]), *(as_html(*table) for table in self._tables()))
+
+    def _finding(self) -> str:
         if self.first is None:
-            lines.append(f"They agree over {self.steps} steps, within {self.tolerance:g}.")
-        else:
-            p = self.first
-            place = f"{p.path!r}{list(p.index) if p.index else ''}"
-            lines.append(f"They part at step {p.step} in {place}: {p.a:.8g} and {p.b:.8g}, an error of {p.error:.2g}.")
-            header = ("largest error of", "at step", "at index", "a", "b", "error")
-            lines.append(as_text(header, [w.cells() for w in self.worst]))
-        if self.recipes:
-            lines.append(as_text(("recipe", "a", "b"), self.recipes))
-        return "\n".join(lines)
+            return f"They agree over {self.steps} steps, within {self.tolerance:g}."
+        p = self.first
+        place = f"{p.path!r}{list(p.index) if p.index else ''}"
+        return f"They part at step {p.step} in {place}: {p.a:.8g} and {p.b:.8g}, an error of {p.error:.2g}."
+
+    def _tables(self) -> list[tuple[Sequence[str], Rows]]:
+        header = ("largest error of", "at step", "at index", "a", "b", "error")
+        tables = [(header, [w.cells() for w in self.worst]), (("recipe", "a", "b"), self.recipes)]
+        return [(header, rows) for header, rows in tables if rows]
 
 
 def compare(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import html
 import re
 import textwrap
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from jax.core import Tracer
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.line import Line
 from jaxopt_suite._report.accounts import Accounts, Parameter, stage_calls
-from jaxopt_suite._table import WIDTH, as_html, as_text, in_units
+from jaxopt_suite._table import WIDTH, as_call, as_face, as_html, as_sentences, as_text, in_units
 from jaxopt_suite._trees import Tree
 
 _MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one
@@ -72,8 +71,9 @@ class Explanation:
         return "\n".join([*head, as_text(_HEADER, self._rows()), self._foot(), *self.unmatched])
 
     def _repr_html_(self) -> str:
-        head, foot = (f"<p>{html.escape(' '.join(lines))}</p>" for lines in (self._head(), [self._foot()]))
-        return head + as_html(_HEADER, self._rows()) + foot
+        head, *way = self._head()
+        foot = as_sentences([self._foot(), *self.unmatched])
+        return as_face(as_call(head), as_sentences(way), as_html(_HEADER, self._rows()), foot)
 
     def _head(self) -> list[str]:
         line = " -> ".join(("gradient", *self.stages, "update"))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from jaxopt_suite._table import as_html, as_text, in_units
+from jaxopt_suite._table import as_face, as_html, as_sentences, as_text, in_units
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.parallel._place import AnyMesh, HasInit, Place, places
 
@@ -99,7 +99,7 @@ class Layout:
         return f"{as_text(*self._table())}\n{self._sum()}"
 
     def _repr_html_(self) -> str:
-        return f"{as_html(*self._table())}<p>{self._sum()}</p>"
+        return as_face(as_html(*self._table()), as_sentences([self._sum()]))
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         head = ["array", "shape", "dtype", "spec", "on a device", "not split further, because of"]

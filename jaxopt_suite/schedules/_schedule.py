@@ -17,7 +17,7 @@ from jaxopt_suite._recipe.config import Described, register
 from jaxopt_suite._recipe.declare import LIBRARY, Factory, declare, numbers_of
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Number, OneSchedule, Text
-from jaxopt_suite._table import as_code, as_face
+from jaxopt_suite._table import as_call, as_face
 from jaxopt_suite.schedules._curve import as_svg, check_steps, points, span
 
 if TYPE_CHECKING:
@@ -123,9 +123,13 @@ class Schedule(Described):
         return check_steps("plot", math.ceil(span(self.recipe)) or 100 if steps is None else steps)
 
     def _repr_html_(self) -> str:
-        """The call that makes it and, where its numbers are known, its curve."""
-        known = not any(isinstance(x, Tracer) for x in jax.tree.leaves(self.recipe.arguments))
-        return as_face(as_code(repr(self)), as_svg(*points(self, self._steps())) if known else "")
+        return as_face(as_call(repr(self)), self._repr_svg_() or "")
+
+    def _repr_svg_(self) -> str | None:
+        """The curve, where the numbers are known."""
+        if any(isinstance(x, Tracer) for x in jax.tree.leaves(self.recipe.arguments)):
+            return None
+        return as_svg(*points(self, self._steps()))
 
     def __mul__(self, factor: Number) -> Schedule:
         return product(self, factor) if _is_operand(factor) else NotImplemented

@@ -1,13 +1,12 @@
 """What became of each variable of a state that moved."""
 
 import dataclasses
-import html
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxopt_suite._table import as_html, as_text
+from jaxopt_suite._table import as_face, as_html, as_sentences, as_text
 
 _MOST = 200  # rows of a printed table; where there are more parameters, those that are alike share one
 _HEADER = ("parameter", "n", "was", "kept", "reset", "dropped")
@@ -93,8 +92,7 @@ class Migration:
         return "\n".join([*self._head(), as_text(_HEADER, self._rows()), *self.notes])
 
     def _repr_html_(self) -> str:
-        head, foot = (f"<p>{html.escape(' '.join(lines))}</p>" for lines in (self._head(), self.notes))
-        return head + as_html(_HEADER, self._rows()) + foot
+        return as_face(as_sentences(self._head()), as_html(_HEADER, self._rows()), as_sentences(self.notes))
 
     def _head(self) -> list[str]:
         counts = ", ".join(f"{len(self._named(fate))} {fate}" for fate in ("kept", "reset", "dropped"))
