@@ -25,7 +25,7 @@ def _cut(cell: str, width: int) -> str:
 
 # What shows in a notebook: in its colours, be they light or dark, and what is wider than the page scrolls.
 
-_CELL = 'style="text-align: left; white-space: nowrap"'
+_CELL = 'style="text-align: left; white-space: nowrap; padding: 0.15em 0.6em"'
 
 
 def as_html(header: Sequence[str], rows: Rows) -> str:

@@ -23,11 +23,21 @@ def face(tx: Declared) -> str:
     """The call, the way of a gradient, the arguments that are not their defaults, and the curves of schedules."""
     stages = stage_calls(tx.line)
     way = [" -> ".join(("gradient", *stages, "update"))] if len(stages) > 1 else []
-    rows = [row for name, value in _changed(tx.recipe) for row in _rows(name, value)]
+    rows = [*_rows(tx.recipe)]
     curves = {schedule: None for schedule in _schedules(tx)}
     pictures = [as_call(repr(schedule)) + (schedule._repr_svg_() or "") for schedule in curves]
     table = as_html(("argument", "value"), rows) if rows else ""
     return as_face(as_call(repr(tx)), as_sentences(way), table, *pictures)
+
+
+def _rows(recipe: Recipe, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The arguments, and below a transformation among them its own; a row for each item of a dict or a row of them."""
+    for name, value in _changed(recipe):
+        for label, item in _items(name, value):
+            inside = hasattr(item, "line")
+            yield "\N{NO-BREAK SPACE}" * 4 * depth + label, item.recipe.factory.__name__ if inside else repr(item)
+            if inside:
+                yield from _rows(item.recipe, depth + 1)
 
 
 def _changed(recipe: Recipe) -> Iterator[tuple[str, Any]]:
@@ -37,11 +47,12 @@ def _changed(recipe: Recipe) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _rows(name: str, value: Any) -> list[tuple[str, str]]:
-    """A row for an argument; for each of its items, where it is a dict."""
+def _items(name: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        return [(f"{name}[{key!r}]", repr(item)) for key, item in value.items()]
-    return [(name, repr(value))]
+        return [(f"{name}[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, tuple) and not has_recipe(value) and any(map(has_recipe, value)):
+        return [(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    return [(name, value)]
 
 
 def _schedules(value: Any) -> Iterator[Any]:
