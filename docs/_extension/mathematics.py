@@ -13,7 +13,21 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 GREEK = {"alpha", "beta", "epsilon", "eta", "lambda", "pi", "rho"}
-FUNCTIONS = {"clip", "cos", "max", "min", "mean", "mean_columns", "mean_rows", "rms", "round", "sign", "step"}
+FUNCTIONS = {
+    "clip",
+    "cos",
+    "f",
+    "max",
+    "min",
+    "mean",
+    "mean_columns",
+    "mean_rows",
+    "rms",
+    "round",
+    "schedule",
+    "sign",
+    "step",
+}
 # what is called by a word, and is no argument
 WORDS = {"average", "columns", "cycle", "initial", "lost", "master", "maximal", "rate", "rows", "scale", "shrinkage"}
 WORDS |= {"slow", "slow_step_size", "step"}

@@ -85,11 +85,12 @@ def _summed(x: Any) -> jax.Array:
 def with_metrics(optimizer: Inner, name: Text | None = None) -> Line:
     """Measures each step and keeps the numbers in the state: `jos.state.metrics(state)` reads them.
 
-        gradient_norm             ||g||, behind aggregation and accumulation, in front of the clipping
-        update_norm               ||x||, of the step that is added to the parameters
-        weight_norm               ||w||, of the parameters before the step
-        update_to_weight_ratio    ||x|| / ||w||
-        rounded_share             of the entries with a step, the share where w + x is rounded back to w
+        ||g||,    ||x||,    ||w||,    ||x|| / ||w||
+
+    `gradient_norm` is that behind aggregation and accumulation and in front of the clipping, `update_norm` that of the
+    step which is added to the parameters, `weight_norm` that of the parameters before it, `update_to_weight_ratio` the
+    quotient of the two. `rounded_share` is, of the entries with a step `x`, the share where `w + x` is rounded back
+    to `w`.
 
     Norms are Euclidean, of all parameters that have a gradient, and with `by_path` of each group too, as
     `"<group>/gradient_norm"`. `w + x` is rounded as the parameters are kept: in bfloat16 most of a small step may be

@@ -96,13 +96,13 @@ def skip_large_updates(
 ) -> AnyStage:
     """Skips steps whose gradient is far larger than gradients were, and counts them.
 
-        N = norm of all gradients together,    the k-th that came
-        skip where k > warmup_steps and N > factor * mean, or where N is not finite
-        mean <- mean + max(1 - mean_decay, 1 / k) * (min(N, factor * mean) - mean)
+        m <- m + max(1 - mean_decay, 1 / k) * (min(N, factor * m) - m)
 
-    The norm is that of the accumulated gradient, in front of any clipping. A skipped step leaves the parameters and
+    where `N` is the `k`-th norm of all gradients together and `m` the running mean; the first `N` is the first mean. A
+    step is skipped where `k > warmup_steps` and `N > factor * m`, or where `N` is not finite. The norm is that of the
+    accumulated gradient, in front of any clipping. A skipped step leaves the parameters and
     everything behind (moments, schedules, averages) as they were, and `jos.state.metrics(state)["skipped"]` counts it.
-    It raises the mean as far as an allowed one would have: where gradients stay `r` times as large as before, steps go
+    It raises the mean as far as one that is just allowed: where gradients stay `r` times as large as before, steps go
     on again after some `log(r / factor) / log(1 + (factor - 1) (1 - mean_decay))`. Norms that are not finite leave the
     mean as it is. The limit is one number for all parameters, in `by_path` too.
 

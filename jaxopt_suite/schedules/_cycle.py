@@ -28,13 +28,13 @@ def one_cycle(
 ) -> FunctionOfStep:
     """PyTorch's `OneCycleLR`: up to the highest rate, and down to almost nothing, along half a cosine each.
 
-        first = maximal / div_factor,    last = first / final_div_factor,    e = pct_start * total_steps - 1
-        first -> maximal at step e -> last at step total_steps - 1
-        first -> maximal at step e -> first at step 2 e -> last at step total_steps - 1    with three_phase
+        a = maximal_learning_rate / div_factor,    z = a / final_div_factor,    e = pct_start * total_steps - 1
 
-    Behind its last step the rate stays, where PyTorch raises. `optax.cosine_onecycle_schedule` ends one step later,
-    at `total_steps`, and has its peak at `int(pct_start * total_steps)`. PyTorch lets the momentum fall from 0.95 to
-    0.85 and rise again beside it: `one_cycle(0.85, total_steps, div_factor=0.85 / 0.95, final_div_factor=1.0)`.
+    It rises from `a` to the highest rate at step `e`, and falls to `z` at step `total_steps - 1`; with `three_phase` it
+    falls to `a` at step `2 e` first. Behind its last step the rate stays, where PyTorch raises.
+    `optax.cosine_onecycle_schedule` ends one step later, at `total_steps`, and has its peak at
+    `int(pct_start * total_steps)`. PyTorch lets the momentum fall from 0.95 to 0.85 and rise again beside it:
+    `one_cycle(0.85, total_steps, div_factor=0.85 / 0.95, final_div_factor=1.0)`.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.one_cycle(1.0, total_steps=11, pct_start=0.5, div_factor=4.0, anneal_strategy="linear")
@@ -79,13 +79,13 @@ def warmup_stable_decay(
 ) -> FunctionOfStep:
     """A line up from 0, a plateau, and a short fall at the end, to which a run may be taken from any point (WSD).
 
-        maximal * step / warmup_steps                     in the warm-up
-        maximal                                           for stable_steps
-        end + (maximal - end) * f(p),  0 <= p <= 1        for decay_steps, and `end` behind them
+        m * k / W    for k < W,    m    for W <= k < T,    z + (m - z) * f(p) otherwise
+        W = warmup_steps,    T = W + stable_steps,    p = min((k - T) / decay_steps, 1)
 
-    with `f = 1 - p` (linear), `1 - sqrt(p)` (sqrt) or `(1 + cos(pi p)) / 2` (cosine). `"exponential"`, the shape that
-    was published first, is `maximal * (end / maximal)^p`, which needs an end above 0: it halves the rate every `h`
-    steps with `end_learning_rate = maximal * 0.5 ** (decay_steps / h)`.
+    at step `k`, from `m = maximal_learning_rate` to `z = end_learning_rate`, with `f = 1 - p` (linear), `1 - sqrt(p)`
+    (sqrt) or `(1 + cos(pi p)) / 2` (cosine). `"exponential"`, the shape that was published first, is
+    `m * (z / m) ** p`, which needs an end above 0: it halves the rate every `h` steps with
+    `end_learning_rate = m * 0.5 ** (decay_steps / h)`.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.warmup_stable_decay(1.0, warmup_steps=4, stable_steps=6, decay_steps=4, shape="sqrt")

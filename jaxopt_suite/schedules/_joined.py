@@ -26,9 +26,10 @@ def constant(value: Real, name: Text | None = None) -> FunctionOfStep:
 def warmup(schedule: OneSchedule, steps: Count, start: NonNegative = 0.0, name: Text | None = None) -> FunctionOfStep:
     """A line from `start` up to the first value of a schedule, which begins when it is reached.
 
-        start + (schedule(0) - start) * step / steps    for step < steps,    else schedule(step - steps)
+        start + (schedule(0) - start) * k / n    for k < n,    schedule(k - n) otherwise
 
-    This is the warm-up of Keras's `CosineDecay`, for any schedule: what is warmed up takes `steps` steps longer.
+    at step `k`, with `n = steps`. This is the warm-up of Keras's `CosineDecay`, for any schedule: what is warmed up
+    takes `steps` steps longer.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.warmup(jos.schedules.exponential_decay(1.0, 2, 0.25), steps=4)
@@ -53,10 +54,9 @@ def warmup(schedule: OneSchedule, steps: Count, start: NonNegative = 0.0, name: 
 def join_schedules(schedules: Schedules, boundaries: Integers, name: Text | None = None) -> FunctionOfStep:
     """One schedule after the other, each from its own step 0 on.
 
-        schedules[i](step - boundaries[i - 1])    for boundaries[i - 1] <= step < boundaries[i]
-
-    So do `optax.join_schedules` and PyTorch's `SequentialLR`. In `piecewise_constant_decay` a value still holds at
-    its boundary, as Keras has it.
+    It is `schedules[i](step - boundaries[i - 1])` for `boundaries[i - 1] <= step < boundaries[i]`, as
+    `optax.join_schedules` and PyTorch's `SequentialLR` have it. In `piecewise_constant_decay` a value still holds at its
+    boundary, as Keras has it.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.join_schedules([1.0, jos.schedules.exponential_decay(0.5, 1, 0.5)], [3])
