@@ -560,7 +560,7 @@ ROWS = (
     Row(
         jos.with_metrics,
         source="here",
-        exempt={**WRAPPER, **WRAPPED_MOVES},
+        exempt={**WRAPPER, **WRAPPED_MOVES, "temporaries": NORM_OF_STEP},
         variants=(Variant(arguments={"optimizer": jos.sgd(0.05, momentum=0.8)}),),
         bad=(
             ({"optimizer": 3}, "with_metrics: optimizer must be an optimizer of jaxopt_suite, got 3."),

@@ -55,8 +55,8 @@ def join_schedules(schedules: Schedules, boundaries: Integers, name: Text | None
     """One schedule after the other, each from its own step 0 on.
 
     It is `schedules[i](step - boundaries[i - 1])` for `boundaries[i - 1] <= step < boundaries[i]`, as
-    `optax.join_schedules` and PyTorch's `SequentialLR` have it. In `piecewise_constant_decay` a value still holds at its
-    boundary, as Keras has it.
+    `optax.join_schedules` and PyTorch's `SequentialLR` have it. In `piecewise_constant_decay` a value still holds at
+    its boundary, as Keras has it.
 
     >>> import jaxopt_suite as jos
     >>> rate = jos.schedules.join_schedules([1.0, jos.schedules.exponential_decay(0.5, 1, 0.5)], [3])
