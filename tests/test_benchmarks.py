@@ -143,3 +143,15 @@ def test_steps_for_pods(tmp_path, monkeypatch):
 
 def count(sent):
     return sum(int(one.split()[0]) for one in sent.split(", ") if one != "none")
+
+
+@pytest.mark.slow
+def test_the_cost_of_metrics(tmp_path, monkeypatch):
+    import metrics
+
+    page = tmp_path / "METRICS.md"
+    monkeypatch.setattr(sys, "argv", ["metrics.py", "--size=8", "--seconds=0", f"--out={page}"])
+    metrics.main()
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if "| `" in line]
+    assert [row[1].strip("`") for row in rows] == [*metrics.CONTENDERS] * 4
+    assert all(float(row[2]) > 0 for row in rows)
