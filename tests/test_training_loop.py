@@ -309,6 +309,7 @@ def test_what_cannot_be_measured_is_refused():
         with pytest.raises((TypeError, ValueError)) as refusal:
             make()
         assert words in str(refusal.value)
+    assert not any(x for x in metrics(jos.with_metrics(sgd).init(w)).values())  # and no 0 / 0 before the first step
     two = {"a": jos.with_metrics(sgd).init(w), "b": jos.skip_large_updates(sgd).init(w)}
     assert {name.partition("/")[0] for name in metrics(two)} == {"a", "b"}
 

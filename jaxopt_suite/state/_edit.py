@@ -110,7 +110,9 @@ def metrics(state: Tree) -> dict[str, jax.Array]:
         for slots, _ in one.stage_slots():
             values = {name: scalar(getattr(slots, name)) for name in getattr(slots, "reported", ())}
             if "weight_norm" in values:
-                values["update_to_weight_ratio"] = values["update_norm"] / values["weight_norm"]
+                known = values["weight_norm"] > 0  # not before the first step, and not of zeros
+                ratio = values["update_norm"] / jnp.where(known, values["weight_norm"], 1)
+                values["update_to_weight_ratio"] = jnp.where(known, ratio, 0)
             measured |= {f"{place}/{name}" if place else name: value for name, value in values.items()}
     if not measured:
         raise ValueError("metrics: nothing in this state is measured: wrap the optimizer in jos.with_metrics.")
