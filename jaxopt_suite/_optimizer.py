@@ -235,7 +235,7 @@ def _main_rule(body: Callable[..., Rule], own_decay: tuple[str, ...], kind: Deca
 def _lazy(owner: str, rule: Rule) -> Rule:
     """A rule that touches nothing but the rows that a sparse gradient has."""
     if rule.elementwise:
-        return by_rows(rule, absent=None)
+        return rule if rule.rows is not None and rule.absent is None else by_rows(rule, absent=None)
     raise ValueError(
         f"{owner}: lazy must be False: its rule reads a parameter as a whole, and may not run on some rows alone. (A "
         "rule that treats every entry alike is declared with leafwise(..., elementwise=True).)"

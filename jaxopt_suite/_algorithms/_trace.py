@@ -32,7 +32,7 @@ def scale_by_trace(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Rule:
     Array(1.5, dtype=float32)
     """
     if is_zero(momentum):
-        return leafwise(None, None, lambda g, s, w, t: (g, s))
+        return leafwise(None, None, lambda g, s, w, t: (g, s), elementwise=True)
     momentum = scalar(momentum)
 
     def init(w: jax.Array) -> TraceState:
@@ -42,7 +42,7 @@ def scale_by_trace(momentum: Fraction = 0.0, *, nesterov: bool = False) -> Rule:
         b = momentum * s.trace + g
         return (g + momentum * b if nesterov else b), TraceState(b)
 
-    return leafwise(TraceState, init, update)
+    return leafwise(TraceState, init, update, elementwise=True)
 
 
 @state_class
@@ -69,4 +69,4 @@ def traced_rmsprop(scaled: Rule, momentum: Number) -> Rule:
         b = scalar(momentum) * s.trace - u
         return b, RMSpropTraceState(v, b, a)
 
-    return leafwise(RMSpropTraceState, init, update)
+    return leafwise(RMSpropTraceState, init, update, elementwise=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import NamedTuple, Unpack
 
 import jax
@@ -81,7 +83,8 @@ def adam(
 
     `epsilon` is the paper's "epsilon hat". Unlike `optax.adam`, which adds it after bias correction, it weighs
     more in early steps; and AMSGrad here takes the largest `v` before bias correction. The torch dialect is
-    PyTorch's, `epsilon` after it too, and its `weight_decay` a penalty in the gradient.
+    PyTorch's, `epsilon` after it too, and its `weight_decay` a penalty in the gradient; with `lazy` slices go through
+    PyTorch's `SparseAdam`, which has the "epsilon hat".
 
     >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.adam(learning_rate=0.1)
@@ -92,6 +95,9 @@ def adam(
 
     Reference: Kingma and Ba, Adam, 2014; Reddi et al., On the convergence of Adam and beyond, 2018.
     """
-    return scale_by_adam.rule(
-        beta_1, beta_2, epsilon, amsgrad=amsgrad, **OF_DIALECT.get(common.get("dialect", "keras"), {})
-    )
+    dialect = common.get("dialect", "keras")
+    build = functools.partial(scale_by_adam.rule, beta_1, beta_2, epsilon, amsgrad=amsgrad)
+    rule = build(**OF_DIALECT.get(dialect, {}))
+    if dialect == "torch" and common.get("lazy"):
+        return dataclasses.replace(rule, rows=build(epsilon_hat=True, accurate=True))  # SparseAdam
+    return rule

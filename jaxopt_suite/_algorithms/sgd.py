@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple, Unpack
 
 import jax
@@ -70,5 +71,6 @@ def sgd(learning_rate: Rate = 0.01, momentum: Fraction = 0.0, nesterov: bool = F
     """
     scaled = scale_by_trace.rule if common.get("dialect") == "torch" else scale_by_momentum.rule
     rule = scaled(momentum, nesterov=nesterov)
-    idle = is_zero(momentum) and is_off(common.get("weight_decay"))  # what has no gradient does not move
-    return by_rows(rule) if idle or common.get("dialect") == "legacy" else rule
+    if is_zero(momentum) and is_off(common.get("weight_decay")):
+        return dataclasses.replace(rule, on_values=True)  # rows that come twice need not be added up before
+    return by_rows(rule) if common.get("dialect") == "legacy" else rule

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, auto_axes
 
 from jaxopt_suite import _trees as trees
+from jaxopt_suite._slices import IndexedSlices
 from jaxopt_suite._trees import Tree
 
 Step = Callable[[Tree, Tree, Tree, Any], tuple[Tree, Tree]]
@@ -35,10 +37,11 @@ def automatic(step: Step, apply: bool, grads: Tree, state: Tree, params: Tree, e
 
     arrays = [None if callable(x) else x for x in further]
     nowhere = NamedSharding(mesh, PartitionSpec())  # of what is not on the mesh yet
-    places = [
-        [jax.typeof(x).sharding if _explicit(x) else nowhere for x in xs]
-        for xs in (_replaced(apply, grads, params), before)
-    ]
+    replaced = _replaced(apply, grads, params)
+    if not apply and any(isinstance(g, IndexedSlices) for g in trees.leaves(grads)):
+        shapes = jax.eval_shape(flat, *jax.tree.map(_anywhere, (grads, state, params, arrays)))
+        replaced = _beside_slices(jax.tree.unflatten(containers[0], shapes[0]), grads, params)
+    places = [[jax.typeof(x).sharding if _explicit(x) else nowhere for x in xs] for xs in (replaced, before)]
     placed = cast(Callable[..., list[list[Any]]], auto_axes(flat, axes=_explicit_axes(mesh), out_sharding=places))
     return tuple(map(jax.tree.unflatten, containers, placed(grads, state, params, arrays)))
 
@@ -52,6 +55,20 @@ def _explicit(x: Any) -> AbstractMesh | None:
     """The mesh of an array, where it has explicit axes."""
     mesh = jax.typeof(x).sharding.mesh if isinstance(x, jax.Array) else None
     return mesh if mesh is not None and AxisType.Explicit in mesh.axis_types else None
+
+
+def _anywhere(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x))
+
+
+def _beside_slices(updates: Tree, grads: Tree, params: Tree) -> list[Any]:
+    """As `_replaced`, where gradients are slices: updates that are slices too lie nowhere, others as the parameter."""
+    found = []
+    places = trees.leaves(grads) if params is None else trees.leaves(params)
+    for u, g, w in zip(trees.leaves(updates), trees.leaves(grads), places, strict=True):
+        beside = w if g is None or isinstance(g, IndexedSlices) else g
+        found += [] if u is None else [None, None] if isinstance(u, IndexedSlices) else [beside]
+    return found
 
 
 def _replaced(apply: bool, grads: Tree, params: Tree) -> list[Any]:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxopt_suite._frame.split import WHOLE, Split
 from jaxopt_suite._recipe.check import nearest, show
 from jaxopt_suite._recipe.words import Number
+from jaxopt_suite._slices import IndexedSlices
 from jaxopt_suite.state._codec import Storage
 from jaxopt_suite.state._layout import Layout, Slots
+from jaxopt_suite.state._random import Part
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +37,7 @@ class Moment:
       extra: the further arguments of `update` that the rule asks for by `extra_args`, each this array's part of a
         tree like the parameters, or a scalar.
       leaf: a number of the array's own, uint32, for a rule that is `random`; else None.
+      rows: where the rule runs on some rows of a table alone, the slices that they belong to; else None.
       split: how the array is split over the axes of `shard_map`, where this device holds a part of it.
       splits: those of all arrays, in `update_shared`.
 
@@ -54,8 +58,18 @@ class Moment:
     step: jax.Array
     extra: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
     leaf: jax.Array | None = None
+    rows: IndexedSlices | None = None
     split: Split = dataclasses.field(default=WHOLE, metadata={"static": True})
     splits: tuple[Split, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    def part(self, shape: tuple[int, ...]) -> Part | None:
+        """Where the array that `update` gets, of this shape, lies in the whole one; None where it is whole."""
+        if self.rows is None:
+            return self.split.part(shape)
+        n, table = len(shape) - 1, self.rows.dense_shape
+        first, whole = self.split.part(table) or Part((0,) * len(table), table)
+        offsets = self.rows.indices - jnp.arange(shape[0], dtype=self.rows.indices.dtype)
+        return Part((first[0] + offsets.reshape(-1, *[1] * n), *first[1:]), whole)
 
     def sum(self, x: jax.Array, axis: int | None = None) -> jax.Array:
         """`jnp.sum` of an array like the parameter, over all devices that hold a part of it."""

@@ -182,11 +182,12 @@ def _update_rows(
         return jax.tree.map(lambda s, new: x.put(s, new) if is_table(s) else new, tree, rows)
 
     by_rows = rule.absent is None and x.ndim > 1  # codes of a vector have blocks across its rows
-    stores = functools.partial(encode, dither=_dither(rule, t, x.values.shape if by_rows else x.shape))
+    t_present = dataclasses.replace(t, extra=rows_of(t.extra), rows=x)
+    dither = _dither(rule, t_present, x.values.shape) if by_rows else _dither(rule, t, x.shape)
+    stores = functools.partial(encode, dither=dither)
     stored = rows_of(slots) if by_rows else slots
     present = _decoded(stored, dtype) if by_rows else rows_of(_decoded(slots, dtype))
-    w_present, t_present = rows_of(w), dataclasses.replace(t, extra=rows_of(t.extra))
-    moved, new = (rule.rows or rule).update(x.values, present, _decoded(w_present, dtype), t_present)
+    moved, new = (rule.rows or rule).update(x.values, present, _decoded(rows_of(w), dtype), t_present)
     if by_rows:
         return x.map(lambda _: moved), put(slots, jax.tree.map(stores, new, stored))
     step, others = None, _decoded(slots, dtype)
@@ -211,7 +212,7 @@ def _dither(rule: Rule, t: Moment, shape: tuple[int, ...]) -> Dither | None:
     """What the rule's slots of an array of this shape are rounded by."""
     if rule.storage is None or rule.slots is None or t.leaf is None:
         return None
-    return Dither(rule.storage.seed, rule.slots.__name__, t.leaf, t.step, {shape: t.split.part(shape)})
+    return Dither(rule.storage.seed, rule.slots.__name__, t.leaf, t.step, {shape: t.part(shape)})
 
 
 def evaluated(rule: Rule, slots: Slots, params: Tree, owner: str) -> Tree:

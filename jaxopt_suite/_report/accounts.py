@@ -182,7 +182,7 @@ class Accounts:
 
 def _touched(rule: Rule) -> str:
     """What a sparse gradient touches."""
-    if rule.rows is None:
+    if rule.rows is None and not rule.on_values:
         return "everything"
     return "rows" if rule.absent is None else "rows, all rows' slots"
 

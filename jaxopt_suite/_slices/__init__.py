@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import Tracer
+from jax.sharding import AxisType, auto_axes
 
-_MOST_ROWS = 2**31 - 1  # what int32 counts, rows and slices together
+from jaxopt_suite._slices._check import check, shape_of_table
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -21,7 +22,8 @@ class IndexedSlices:
         table[i] = sum of values[j] over all j with indices[j] = i
 
     In a tree of gradients it stands for one leaf, beside dense ones. `params + slices` adds the rows to the table, in
-    the table's dtype and, where the table is donated, in its own memory: `optax.apply_updates` works as it is.
+    at least float32 and, where the table is donated, in its own memory: `optax.apply_updates` works as it is, and so
+    does `params - 0.1 * slices`.
 
     An index of `dense_shape[0]` is padding, which keeps shapes static under `jit`; its values are never read. Any other
     index that is out of range is refused; inside `jit`, where numbers are not known, it is dropped. A row of NaN makes
@@ -53,7 +55,7 @@ class IndexedSlices:
 
     def __init__(self, values: Any, indices: Any, dense_shape: Sequence[int]):
         given = indices if hasattr(indices, "dtype") else np.asarray(indices, None if np.size(indices) else np.int32)
-        self.values, self.dense_shape = jnp.asarray(values), tuple(int(n) for n in dense_shape)
+        self.values, self.dense_shape = jnp.asarray(values), shape_of_table(dense_shape)
         check(self.values, given, self.dense_shape)
         self._check_range(given)
         self.indices = jnp.asarray(given)
@@ -140,11 +142,11 @@ class IndexedSlices:
         slices = self.in_range()
         if not slices.indices.size:
             return slices
-        order = jnp.argsort(slices.indices)
-        rows = slices.indices[order]
-        place = jnp.cumsum(jnp.diff(rows, prepend=rows[:1]) != 0)
-        values = jnp.zeros_like(slices.values).at[place].add(slices.values[order], indices_are_sorted=True)
-        once = jnp.full_like(rows, self.dense_shape[0]).at[place].set(rows, indices_are_sorted=True)
+        rows = jnp.sort(slices.indices)  # alone: sorting their places with them would take XLA:CPU five times as long
+        rank = jnp.cumsum(jnp.diff(rows, prepend=rows[:1]) != 0)
+        place = rank[jnp.searchsorted(rows, slices.indices, method="scan_unrolled")]
+        values = jnp.zeros_like(slices.values).at[place].add(slices.values)
+        once = jnp.full_like(rows, self.dense_shape[0]).at[rank].set(rows, indices_are_sorted=True)
         return self._of(values, once, self.dense_shape)
 
     def __add__(self, other: Any) -> Any:
@@ -162,18 +164,23 @@ class IndexedSlices:
         if jnp.shape(table) != self.dense_shape:
             raise ValueError(f"IndexedSlices: slices of {self.dense_shape} added to an array of {jnp.shape(table)}.")
         table = jnp.asarray(table)
-        with jax.numpy_dtype_promotion("standard"):
-            wide = jnp.promote_types(table.dtype, self.dtype)
-        if wide == table.dtype:
-            slices = self.in_range()
-            return table.at[slices.indices].add(slices.values.astype(wide), mode="drop", wrap_negative_indices=False)
-        slices = self.astype(wide).summed()
-        return slices.put(table, slices.rows_of(table).astype(wide) + slices.values)
+        place = jax.typeof(table).sharding
+        if AxisType.Explicit in place.mesh.axis_types:  # types would refuse the scatter
+            return cast(Callable[..., jax.Array], auto_axes(_sum, out_sharding=place))(table, self)
+        return _sum(table, self)
+
+    def __rsub__(self, table: Any) -> jax.Array:
+        return table + -1 * self
 
     def __mul__(self, factor: Any) -> IndexedSlices:
+        if jnp.ndim(factor):
+            raise ValueError(f"IndexedSlices: a factor must be a scalar, got an array of {jnp.shape(factor)}.")
         return self.map(lambda values: values * factor)
 
     __rmul__ = __mul__
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError("IndexedSlices: some rows of a table are no array: to_dense() gives the whole table.")
 
     # Of slices that are summed: where their rows are. Padding has places of its own behind the table, so that XLA may
     # be told that no place comes twice.
@@ -193,29 +200,15 @@ class IndexedSlices:
         return table.at[self._places()].set(rows.astype(table.dtype), mode="drop", **known)
 
 
-def check(values: Any, indices: Any, dense_shape: tuple[int, ...]) -> None:
-    """Refuses what makes no slices of a table."""
-    if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"IndexedSlices: values must be floating-point numbers, got {values.dtype}.")
-    if not jnp.issubdtype(indices.dtype, jnp.integer):
-        raise TypeError(
-            f"IndexedSlices: indices must be integers, got {indices.dtype}. What maps over all arrays of a tree, as "
-            "optax.scale does, changes indices too."
-        )
-    if not dense_shape:
-        raise ValueError("IndexedSlices: dense_shape must be that of a table, (rows, ...), got ().")
-    if indices.ndim != 1 or values.shape != (*indices.shape, *dense_shape[1:]):
-        want = ("k", *dense_shape[1:])
-        raise ValueError(
-            f"IndexedSlices: values must be rows of the table, {show(want)}, and indices {show(('k',))}, got "
-            f"{values.shape} and {indices.shape}."
-        )
-    if dense_shape[0] + indices.size > _MOST_ROWS:
-        raise ValueError(f"IndexedSlices: a table must have less than 2**31 rows, got {dense_shape[0]}.")
-
-
-def show(shape: Sequence[Any]) -> str:
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+def _sum(table: jax.Array, slices: IndexedSlices) -> jax.Array:
+    """The table and the slices; in 16 bits, each row is added up in float32 and rounded once."""
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.promote_types(jnp.promote_types(table.dtype, slices.dtype), jnp.float32)
+    if wide == table.dtype:
+        slices = slices.in_range()
+        return table.at[slices.indices].add(slices.values.astype(wide), mode="drop", wrap_negative_indices=False)
+    slices = slices.astype(wide).summed()
+    return slices.put(table, slices.rows_of(table).astype(wide) + slices.values)
 
 
 def values_of(x: Any) -> jax.Array:

@@ -85,7 +85,7 @@ def round_stochastically(seed: Count = 0) -> Rule:
     def for_dtype(dtype: jnp.dtype) -> Rule:
         def update(x: jax.Array, s: None, w: jax.Array, t: Moment) -> tuple[jax.Array, None]:
             assert t.leaf is not None
-            stream, part = stream_number(seed, "round_stochastically"), t.split.part(w.shape)
+            stream, part = stream_number(seed, "round_stochastically"), t.part(w.shape)
             bits = random_bits(stream, t.leaf, t.step, w.shape, part)
             return rounded(w + x, dtype, bits), None
 
@@ -165,9 +165,9 @@ def stochastic_rounding(optimizer: Inner, seed: Count = 0, name: Text | None = N
         w <- one of the two 16-bit neighbours of w + step, each with the odds of the other's distance
 
     The chance is a hash of `seed`, the parameter's path, the step and the entry's index in the whole array: the same
-    on every replica, and however arrays are sharded by `jit`, or inside `shard_map` where `shard_axes` says how. (Where
-    only the types tell that an array is sharded, each part draws for itself; of sparse gradients the index is that of
-    the row among the slices.)
+    on every replica, however arrays are sharded by `jit`, or inside `shard_map` where `shard_axes` says how, and for a
+    row of a sparse gradient whatever other rows there are. (Where only the types tell that an array is sharded, each
+    part draws for itself.)
 
     Raises:
       ValueError, TypeError: from `init`, if no parameter has 16 bits, or one has fewer.

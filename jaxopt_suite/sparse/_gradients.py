@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import operator
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def value_and_grad(
     >>> grads["w"], grads["table"].indices, grads["table"].values.ravel()
     (Array([4.], dtype=float32), Array([3, 5, 3, 8], dtype=int32), Array([2., 2., 2., 2.], dtype=float32))
     """
-    patterns = (tables,) if isinstance(tables, str) else tuple(tables)
+    patterns = _patterns(tables)
 
     @functools.wraps(loss_fn)
     def differentiated(params: Tree, *args: Any, **kwargs: Any) -> tuple[Any, Tree]:
@@ -111,6 +112,18 @@ def _differentiated(paired: Callable[[Tree], tuple[Any, Any]], patterns: Sequenc
     return loss, aux, _filled(params, leaves, flat)
 
 
+def _patterns(tables: str | Sequence[str]) -> tuple[str, ...]:
+    patterns = (tables,) if isinstance(tables, str) else tables
+    if not isinstance(patterns, (tuple, list)) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"{OWNER}: tables must be a regex of paths, or several, got {tables!r}.")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{OWNER}: tables: {show(pattern)} is no regular expression: {error}.") from None
+    return tuple(patterns)
+
+
 def _filled(params: Tree, leaves: Sequence[Any], xs: Sequence[Any]) -> Tree:
     """The tree with other leaves in the places where there are any."""
     rest = iter(xs)
@@ -148,9 +161,9 @@ def _slices(
 ) -> IndexedSlices:
     """The slices of one table, from all look-ups in it; of replicas, those of all."""
     mine = [i for i, look_up in enumerate(found) if look_up.number == number]
-    values = [found[i].values(of_taps[i], table) for i in mine] or [jnp.zeros((0, *table.shape[1:]), table.dtype)]
-    rows = [ids[i].astype(jnp.int32) for i in mine] or [jnp.zeros(0, jnp.int32)]
-    slices = IndexedSlices._of(jnp.concatenate(values), jnp.concatenate(rows), tuple(table.shape)).in_range()
+    none = IndexedSlices._of(jnp.zeros((0, *table.shape[1:]), table.dtype), jnp.zeros(0, jnp.int32), table.shape)
+    parts = [IndexedSlices._of(found[i].values(of_taps[i], table), ids[i], table.shape).in_range() for i in mine]
+    slices = functools.reduce(operator.add, parts) if parts else none
     over = (varies(slices.values) | varies(slices.indices)) - varies(table)
     return gathered(slices, sorted(over)) if over else slices
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it takes longer to import than all of this library
 _LOOPS = ("scan", "while", "cond")
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}  # and where their programs are
 _PASSING = ("pvary", "pcast", "copy", "copy_p")  # what leaves the rows of a table as they are
+_PLACING = ("sharding_constraint", "reshard")  # and what only moves them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +124,9 @@ class Walk:
         if isinstance(x, Table):
             if name in _PASSING:
                 return [x]
+            if name in _PLACING:
+                with eqn.ctx.manager:
+                    return [dataclasses.replace(x, array=eqn.primitive.bind(x.array, **params))]
             if name == "stop_gradient":
                 return [x.array.astype(x.dtype)]
             if name == "convert_element_type" and jnp.issubdtype(params["new_dtype"], jnp.floating):
@@ -161,12 +165,12 @@ def _gather(table: jax.Array, given: Sequence[Any], params: dict[str, Any]) -> A
     """Whole rows by an array of ids, of any rank: ids, rows, and how these lie."""
     (starts,), dims, sizes = given, params["dimension_numbers"], params["slice_sizes"]
     mode = params["mode"]
-    filled = mode is not None and mode == lax.GatherScatterMode.FILL_OR_DROP
+    filled, clipped = (mode == lax.GatherScatterMode.from_any(name) for name in ("fill", "clip"))
     plain = not dims.operand_batching_dims and 0 in dims.start_index_map and sizes == (1, *table.shape[1:])
     if not plain or (filled and dims.start_index_map != (0,)):
         return None
     ids = starts[..., dims.start_index_map.index(0)]
-    ids = ids if filled else jnp.clip(ids, 0, table.shape[0] - 1)
+    ids = jnp.clip(ids, 0, table.shape[0] - 1) if clipped else ids  # others that are out of range get no gradient
     rows = lax.gather(table, starts, dims, sizes, mode=mode, fill_value=params["fill_value"])
     batch = [axis for axis in range(rows.ndim) if axis not in dims.offset_dims]
     return ids, rows, (*batch, *dims.offset_dims)

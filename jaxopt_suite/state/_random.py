@@ -13,7 +13,7 @@ class Part(NamedTuple):
     """Where a part of an array lies in the whole one.
 
     Attributes:
-      first: its first index in each dimension.
+      first: its first index in each dimension; of some rows of a table, how far each lies from its place among them.
       whole: the shape of the whole array.
     """
 
