@@ -90,6 +90,34 @@ def test_recorded_trajectory(slug):
     assert max(errors.values()) <= tolerance, errors
 
 
+TORCH = {"lr": "learning_rate", "eps": "epsilon", "lr_decay": "decay"}
+
+
+@pytest.mark.parametrize("slug", library("sparse_torch")[1]["cases"])
+def test_recorded_of_torch(slug):
+    """Its dialect: SGD and Adagrad as they are, SparseAdam as lazy Adam, which `lazy_adam` is too."""
+    arrays, meta = library("sparse_torch")
+    case, record = meta["cases"][slug], sparse_recording("tf_keras_sgd")
+    given = {TORCH.get(name, name): value for name, value in case["arguments"].items()}
+    given |= dict(zip(("beta_1", "beta_2"), given.pop("betas", ()), strict=False))
+    if case["class"] == "SparseAdam":
+        given = {"epsilon": 1e-8, **given}
+        made = {jos.adam(**given, dialect="torch", lazy=True): 2e-6}
+        made[jos.lazy_adam(**given)] = 1e-5  # 1 - beta ** t, in float32
+    else:
+        made = {REGISTRY[case["class"].lower()](**given, dialect="torch"): 2e-6}
+
+    @quick
+    def step(g, every):
+        return [tx.apply_gradients(g, state, w) for tx, (w, state) in zip(made, every, strict=True)]
+
+    every = [(record.params["table"], tx.init(record.params["table"])) for tx in made]
+    for grads, want in zip(record.grads, arrays[f"{slug}/table"], strict=True):
+        every = step(grads["table"], every)
+        for (w, _), tolerance in zip(every, made.values(), strict=True):
+            assert error(w, want) <= tolerance
+
+
 # --- what is touched -------------------------------------------------------------
 
 
@@ -172,6 +200,9 @@ def test_lazy_is_the_rule_on_the_rows_alone(row):
 def test_lazy_is_refused_where_it_would_do_nothing():
     with pytest.raises(ValueError, match="adam: lazy=True has no effect with gradient_accumulation_steps"):
         jos.adam(lazy=True, gradient_accumulation_steps=2)
+
+    for tx in (jos.sgd(momentum=0.9, dialect="torch", lazy=True), jos.rmsprop(dialect="torch", lazy=True)):
+        assert tx.explain({"t": jnp.ones(SHAPE)}).to_dict()["parameters"][0]["sparse"] == "rows"
 
     @jos.optimizer("Whole")
     def whole(learning_rate=0.1, **common):
@@ -256,6 +287,38 @@ def test_slices_are_as_their_dense_gradient(name):
     same(*taken)
     updates, _ = quick(tx.update)(grads, tx.init(params), params)
     same(optax.apply_updates(params, updates), step(grads, tx.init(params), params)[0])
+
+
+def test_lazy_says_nothing_new_of_lazy_adam():
+    """It has a rule of its own for slices, which keeps no largest moment, as in TF Addons."""
+    params, grads = example()
+    made = [jos.lazy_adam(0.1, beta_2=0.5, amsgrad=True, lazy=lazy) for lazy in (False, True)]
+    after = [steps(tx, params, grads, 2) for tx in made]
+    same(*after)
+    assert not jnp.any(jos.state.get_slot(after[1][1], "table", "vhat"))
+
+
+@pytest.mark.parametrize("kind", ["parameter", "slots"])
+def test_rounding_is_drawn_by_the_row(kind):
+    """The same, whatever rows come with it and in which order, and as that of a dense gradient."""
+    tx, w = jos.precision.stochastic_rounding(jos.sgd(0.01), seed=1), jnp.ones((9, 64), jnp.bfloat16)
+    if kind == "slots":
+        inner = jos.sgd(0.01, momentum=0.5, lazy=True)
+        tx, w = jos.precision.state_dtype(inner, "bfloat16", min_size=0), jnp.ones((9, 64))
+    step = quick(lambda g: tx.apply_gradients(g, tx.init(w), w))
+    some, more, dense_step = (
+        step(g)
+        for g in (
+            Slices(jnp.full((2, 64), 0.3), [1, 7], w.shape),
+            Slices(jnp.full((4, 64), 0.3), [7, 0, 1, 8], w.shape),
+            jnp.full(w.shape, 0.3),
+        )
+    )
+    arrays = [[x[0]] if kind == "parameter" else jax.tree.leaves(x[1].stages) for x in (some, more, dense_step)]
+    for a, b, c in zip(*arrays, strict=True):
+        assert len({*a[1].tolist()}) == 2  # rounded up and down
+        np.testing.assert_array_equal(a[jnp.array([1, 7])], b[jnp.array([1, 7])])
+        np.testing.assert_array_equal(a[jnp.array([1, 7])], c[jnp.array([1, 7])])
 
 
 HALVES = {

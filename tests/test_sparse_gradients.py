@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 from jax.experimental import sparse
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from programs import quick, same
 from test_sparse import SHAPE, Slices, dense, example, is_slices
@@ -19,6 +19,7 @@ import jaxopt_suite as jos
 
 value_and_grad = jos.sparse.value_and_grad
 IDS = jnp.array([[1, 2, -1], [3, 3, 6]])
+ALONE = NamedSharding(Mesh(np.array(jax.devices()[:1]), ("data",)), P())
 
 
 # --- slices ----------------------------------------------------------------------
@@ -38,6 +39,9 @@ def test_slices_and_tables():
     for table in (np.ones((5, 1), np.float32), jnp.ones((5, 1))):
         assert (table + slices).ravel().tolist() == [3, 1, 1, 6, 1]
     assert (jnp.ones((5, 1), jnp.bfloat16) + slices).dtype == jnp.bfloat16  # the table's
+    assert (jnp.ones((5, 1)) - 0.5 * slices).ravel().tolist() == [0, 1, 1, -1.5, 1]
+    small = Slices(jnp.full((64, 1), 2.0**-9, jnp.bfloat16), jnp.zeros(64, int), (5, 1))
+    assert (jnp.ones((5, 1), jnp.bfloat16) + small)[0, 0] == 1.125  # not lost one by one
     empty = Slices(jnp.zeros((0, 1)), [], (5, 1))
     assert empty.summed().to_dense().tolist() == [[0]] * 5
     assert "indices=[3 0 3 5]" in repr(slices)
@@ -93,6 +97,14 @@ def test_bad_slices():
         Slices(jnp.ones((1, 4)), [0], SHAPE)
     with pytest.raises(ValueError, match=r"must be that of a table, \(rows, ...\), got \(\)"):
         Slices(jnp.ones(1), [0], ())
+    for shape in (3, (-1, 3), (2.0, 3)):
+        with pytest.raises(ValueError, match=r"dense_shape must be the shape of a table, \(rows, \.\.\.\), got"):
+            Slices(jnp.zeros((0, 3)), [], shape)
+    with pytest.raises(ValueError, match=r"a factor must be a scalar, got an array of \(6, 1\)"):
+        Slices(jnp.ones((6, 3)), jnp.arange(6), SHAPE) * jnp.ones((6, 1))  # a factor of each row of the table, or not
+    for function in (np.asarray, jnp.asarray):
+        with pytest.raises(TypeError, match=r"some rows of a table are no array: to_dense\(\)"):
+            function(Slices(jnp.ones((1, 3)), [0], SHAPE))
     with pytest.raises(ValueError, match=r"added to an array of \(3,\)"):
         jnp.ones(3) + Slices(jnp.ones((1, 3)), [0], SHAPE)
     with pytest.raises(ValueError, match="do not add up"):
@@ -151,6 +163,8 @@ LOSSES = {
     "checkpoint": lambda p, ids: jax.checkpoint(lambda t: jnp.sum(jnp.sin(t[ids]) @ p["w"]) * 2.0)(p["t"]),
     "another dtype": lambda p, ids: jnp.sum(jnp.sin(p["t"].astype(jnp.float16)[ids].astype(jnp.float32))),
     "fill": lambda p, ids: jnp.sum(p["t"].at[ids * 2].get(mode="fill", fill_value=1.0) ** 2),
+    "out of range": lambda p, ids: jnp.sum(jnp.sin(p["t"][ids * 2]) @ p["w"]),
+    "placed": lambda p, ids: jnp.sum(jax.lax.with_sharding_constraint(p["t"], ALONE)[ids] ** 2),
     "clip": lambda p, ids: jnp.sum(jnp.take(p["t"], ids * 2, axis=0, mode="clip") ** 2),
     "a custom rule": lambda p, ids: jnp.sum(jax.nn.relu(p["t"][ids]) + jax.nn.silu(p["t"][ids])),
     "stopped": lambda p, ids: jnp.sum(p["t"][ids]) * jnp.sum(jax.lax.stop_gradient(p["t"])),
@@ -204,6 +218,10 @@ def test_what_is_no_look_up(loss_fn, words):
 def test_bad_calls():
     with pytest.raises(ValueError, match=r"tables: 'tabel' matches no parameter; the nearest are \["):
         value_and_grad(LOSSES["index"], "tabel")(tables(), IDS)
+    with pytest.raises(TypeError, match="tables must be a regex of paths, or several, got 3"):
+        value_and_grad(LOSSES["index"], 3)
+    with pytest.raises(ValueError, match=r"tables: '\[' is no regular expression: unterminated"):
+        value_and_grad(LOSSES["index"], "[")
     with pytest.raises(TypeError, match="loss_fn must give a scalar"):
         value_and_grad(lambda p: p["t"][IDS], "t")(tables())
     with pytest.raises(ValueError, match="the parameter at 't' is no table"):
@@ -318,6 +336,32 @@ def test_pmap_gathers_with_axis_name():
         return jax.tree.map(lambda x: x[0], jax.pmap(step, axis_name="data")(p, state, ids.reshape(8, 2)))
 
     replicas_agree(run)
+
+
+@pytest.mark.parametrize("lazy", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_explicit_axes(lazy):
+    """On them JAX asks where the rows of a look-up lie; the rest of the step needs nothing."""
+    mesh = jax.make_mesh((4, 2), ("data", "model"))
+    params, ids, tx = {n: tables()[n] for n in "uw"}, jnp.arange(8) % 5, jos.adam(0.1, epsilon=0.1, lazy=lazy)
+    params["u"] = jnp.concatenate([params["u"], params["u"]])[:8]
+    rows = NamedSharding(mesh, P("data", None))
+
+    def loss_fn(p, ids, where=None):
+        return jnp.mean(jnp.sin(p["u"].at[ids].get(out_sharding=where)) @ p["w"])
+
+    def step(p, state, ids, where=None):
+        grads = value_and_grad(loss_fn, "u")(p, ids, where)[1]
+        updates, _ = tx.update(grads, state, p)
+        assert is_slices(updates["u"]) == lazy
+        return tx.apply_gradients(grads, state, p)[0], optax.apply_updates(p, updates)
+
+    want, _ = quick(step)(params, tx.init(params), ids)
+    placed = jax.device_put(params, {"u": rows, "w": NamedSharding(mesh, P())})
+    for after in quick(lambda p, s, ids: step(p, s, ids, rows))(
+        placed, tx.init(placed), jax.device_put(ids, rows.update(spec=P("data")))
+    ):
+        same(jax.tree.map(np.asarray, after), want, 1e-5)
+        assert after["u"].sharding == rows
 
 
 def test_optax_apply_updates_takes_updates_of_a_chain():

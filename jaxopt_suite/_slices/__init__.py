@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -140,14 +141,7 @@ class IndexedSlices:
     def summed(self) -> IndexedSlices:
         """The same with each index once, in order, and padding in the places that this leaves."""
         slices = self.in_range()
-        if not slices.indices.size:
-            return slices
-        rows = jnp.sort(slices.indices)  # alone: sorting their places with them would take XLA:CPU five times as long
-        rank = jnp.cumsum(jnp.diff(rows, prepend=rows[:1]) != 0)
-        place = rank[jnp.searchsorted(rows, slices.indices, method="scan_unrolled")]
-        values = jnp.zeros_like(slices.values).at[place].add(slices.values)
-        once = jnp.full_like(rows, self.dense_shape[0]).at[rank].set(rows, indices_are_sorted=True)
-        return self._of(values, once, self.dense_shape)
+        return _summed(slices) if slices.indices.size else slices
 
     def __add__(self, other: Any) -> Any:
         """With a table, the table; with other slices, the rows of both."""
@@ -198,6 +192,16 @@ class IndexedSlices:
         """The table with other rows at the indices."""
         known: dict[str, Any] = {"indices_are_sorted": True, "unique_indices": True, "wrap_negative_indices": False}
         return table.at[self._places()].set(rows.astype(table.dtype), mode="drop", **known)
+
+
+@functools.partial(jax.jit, inline=True)
+def _summed(slices: IndexedSlices) -> IndexedSlices:
+    rows = jnp.sort(slices.indices)  # alone: sorting their places with them would take XLA:CPU five times as long
+    rank = jnp.cumsum(jnp.diff(rows, prepend=rows[:1]) != 0)
+    place = rank[jnp.searchsorted(rows, slices.indices, method="scan_unrolled")]
+    values = jnp.zeros_like(slices.values).at[place].add(slices.values)
+    once = jnp.full_like(rows, slices.dense_shape[0]).at[rank].set(rows, indices_are_sorted=True)
+    return IndexedSlices._of(values, once, slices.dense_shape)
 
 
 def _sum(table: jax.Array, slices: IndexedSlices) -> jax.Array:
