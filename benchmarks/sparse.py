@@ -200,7 +200,8 @@ Written by `python benchmarks/sparse.py`; do not edit.
 A donated step on a table of {width} float32 columns, whose gradient has {looked_up:,} rows: ids are drawn by Zipf's law
 (exponent 1.2, seed 0), {unique:,} of them differ in the larger table. Medians (quartiles) of interleaved rounds; the
 ratio is to the first line of its group, round by round. "Grows by" is the highest that the process's resident memory
-rises above what it holds before, in two steps. Optax and Keras take the dense gradient, which is made before.
+rises above what it holds before, in two steps. Optax and Keras take the dense gradient, which is made before. Other
+programs run on this machine: compare within a group.
 
 {table}
 

@@ -122,7 +122,8 @@ class Optimizer(Transformation):
 
         With `has_aux`, `((loss, aux), gradients)`. `grad_loss` is the gradient that arrives at a loss which is not
         a scalar. With a loss scale the gradients are those of the scaled loss (a dynamic scale is read from
-        `state`); the loss that is returned is not scaled.
+        `state`); the loss that is returned is not scaled. Gradients of tables are dense: `jos.sparse.value_and_grad`
+        gives their rows alone.
         """
         self.line.loss_scale(state)  # what is no state of ours is refused before anything is differentiated
 

@@ -93,7 +93,8 @@ def lazy_adam(
     """Adam that leaves alone the rows of a table which have no gradient: for embeddings.
 
     Of a sparse gradient (`jos.sparse`) only the rows that it has are touched, with the slots that they have. `lazy` is
-    always on; `amsgrad` has no effect on slices, as in TF Addons. A dense gradient has all rows:
+    always on; `amsgrad` has no effect on slices, as in TF Addons. With `epsilon=1e-8` it is PyTorch's `SparseAdam`, but
+    takes dense gradients too. A dense gradient has all rows:
 
         w <- w - rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon)
 

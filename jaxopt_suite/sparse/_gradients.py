@@ -49,6 +49,7 @@ def value_and_grad(
     Raises:
       ValueError: when it is called, if a regex finds no parameter, or a table is used for more than its rows, such as
         a tied output layer, or in a loop (`scan`, `while_loop`, `cond`).
+      TypeError: if `tables` are no strings, or the loss is no scalar.
 
     >>> import jax, jax.numpy as jnp, jaxopt_suite as jos
     >>> params = {"table": jnp.ones((9, 1)), "w": jnp.array([2.0])}
