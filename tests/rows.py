@@ -4,6 +4,7 @@ A row says how the optimizer is made, which recordings it must reproduce and how
 refuse and with which words, and what it cannot do and why.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Callable, Iterable
@@ -587,8 +588,15 @@ CASES = [(row, variant) for row in ROWS for variant in row.variants]
 
 
 def long_ones_marked(pairs: Iterable[tuple[Row, Variant]]) -> list[Any]:
-    """Rows and variants, for a test that compiles a program for each."""
-    return [pytest.param(row, variant, marks=[pytest.mark.slow] * variant.slow) for row, variant in pairs]
+    """Rows and variants, for a test that compiles a program for each: those from the third of a library on are slow."""
+    found: list[Any] = []
+    seen = collections.Counter[tuple[str, str]]()
+    for row, variant in pairs:
+        group = row.name, (variant.reference or "").partition("/")[0]
+        slow = variant.slow or seen[group] == 2
+        seen[group] += not slow
+        found.append(pytest.param(row, variant, marks=[pytest.mark.slow] * slow))
+    return found
 
 
 SETTINGS = [*{row.build(variant): (row, variant) for row, variant in CASES}.values()]  # equal optimizers once

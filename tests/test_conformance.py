@@ -195,7 +195,7 @@ def test_equal_optimizers_share_one_program(row):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-@rows("dtypes")
+@rows("dtypes", few=True)
 def test_dtypes(row, dtype):
     with jax.enable_x64(dtype == "float64"):
         params, grads = example("conv", "dense", dtype=dtype)
@@ -233,7 +233,7 @@ def test_apply_gradients_is_update_and_apply(row):
     same((params, state), (want, want_state))
 
 
-@rows("edges")
+@rows("edges", few=True)
 def test_edges(row):
     tx = row.build()
     assert tx.update({}, tx.init({}), {})[0] == {}

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from programs import steps
 from recorded import EXAMPLE, recording
-from rows import CASES, SETTINGS, case_name
+from rows import CASES, SETTINGS, case_name, long_ones_marked
 from test_groups import Model, Net, compositions
 
 import jaxopt_suite as jos
@@ -49,7 +49,9 @@ def test_the_bytes_of_a_composition(tx):
     assert tx.explain(params).totals()["state_bytes"] == held(tx, params)
 
 
-@pytest.mark.parametrize(("row", "variant"), [s for s in SETTINGS if "weight_decay" in s[1].all_arguments()])
+@pytest.mark.parametrize(
+    ("row", "variant"), long_ones_marked(s for s in SETTINGS if "weight_decay" in s[1].all_arguments())
+)
 def test_decay_is_what_acts(row, variant):
     """Without gradients, decay changes the parameters that explain says decay, and no others."""
     tx, params = row.build(variant, exclude_from_weight_decay="bias"), the_tree()

@@ -15,7 +15,7 @@ import optax
 import pytest
 from programs import example, quick, stacked, trajectory
 from recorded import error, library, recording
-from rows import CASES, ROWS, SETTINGS, case_name
+from rows import CASES, ROWS, SETTINGS, case_name, long_ones_marked
 from test_schedules import EXAMPLES
 
 import jaxopt_suite as jos
@@ -57,7 +57,7 @@ def run(tx):
     return quick(lambda p, g: jax.lax.scan(step, (p, tx.init(p)), g)[1])
 
 
-@pytest.mark.parametrize(("row", "variant"), SETTINGS, ids=case_name)
+@pytest.mark.parametrize(("row", "variant"), long_ones_marked(SETTINGS), ids=case_name)
 def test_every_variant_comes_back(row, variant):
     tx = row.build(variant)
     for again in forms(tx):
@@ -242,7 +242,12 @@ def departs(case):
     return "its gradients are scaled: see test_loss_scale" if "loss_scale" in case["extras"] else None
 
 
-@pytest.mark.parametrize(("name", "slug"), WRITTEN)
+READ = [
+    pytest.param(*of, marks=[pytest.mark.slow] * (of[0] == "keras3" and of[1] not in FIRST.values())) for of in WRITTEN
+]
+
+
+@pytest.mark.parametrize(("name", "slug"), READ)
 def test_what_the_real_library_wrote_gives_its_numbers(name, slug):
     """All that Keras 3 wrote is run; of the older libraries all is read, and one of each class is run."""
     record = recording(f"{name}/{slug}")

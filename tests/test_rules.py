@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import ROWS
 from test_conformance import rows
 
 import jaxopt_suite as jos
@@ -19,7 +18,6 @@ from jaxopt_suite._frame.roots import power, quotient, root
 
 TESTS = pathlib.Path(__file__).parent
 PACKAGE = pathlib.Path(jos.__file__).parent
-EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 # weights and gradients with zeros, weights that are all zero and have a gradient that is all zero
 WEIGHTS = {"still": jnp.zeros(2), "kernel": jnp.array([[1.0, -2.0], [0.0, 0.5], [0.0, 0.0]])}
@@ -119,7 +117,7 @@ def test_the_top_singular_vectors_move_as_the_decomposition_says():
 RATES = jnp.array([0.0, 0.0, 0.1, 0.1, 0.0, 0.1, 0.0, 0.0])
 
 
-@EVERY
+@rows(few=True)
 def test_a_rate_of_zero(row):
     tx = built(row, learning_rate=lambda step: RATES[jnp.minimum(step, len(RATES) - 1)])
     never = built(row, learning_rate=0.0)
