@@ -49,6 +49,9 @@ def formulas(make):
         ("max(a, b) beta_1", r" & \operatorname{max}(a \text{, } b) \beta_{1}"),
         ("-a / b + c", r" & -\frac{a}{b} + c"),
         ("x = a,    y = b", r"x & = a \\ y & = b"),
+        ("decay_rate[i](k) < c[i - 1]", r" & \mathrm{decay\_rate}_{i}(k) < c_{i - 1}"),
+        ("a -> b    for k < K", r" & a \rightarrow b \qquad \text{ for } k < K"),
+        ("f(p), 0 <= p", r" & f(p) \text{, } 0 \leq p"),
         ("2 decay_rate w", r" & 2 \, \mathrm{decay\_rate} \, w"),
         ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
     ],
@@ -66,8 +69,8 @@ def test_mathematics(plain, latex):
         ("x = (a + b", r"'\)' is missing"),
         ("x = a +", "it ends too early"),
         ("x = a ~ b", "'~' is no symbol"),
-        ("x = a ] b", r"'\]' is no symbol"),
-        ("x = and then some", "'and' is no letter"),
+        ("x = a ] b", r"'\]' stands where a number"),
+        ("x = and then some", "'some' is no letter"),
     ],
 )
 def test_mathematics_that_is_not_known(plain, words):

@@ -29,36 +29,54 @@ FUNCTIONS = {
     "step",
 }
 # what is called by a word, and is no argument
-WORDS = {"average", "columns", "cycle", "initial", "lost", "master", "maximal", "rate", "rows", "scale", "shrinkage"}
-WORDS |= {"slow", "slow_step_size", "step"}
+WORDS = {"average", "columns", "cycle", "end", "first", "initial", "last", "lost", "master", "maximal", "mean", "rate"}
+WORDS |= {"rows", "scale", "sgd", "shrinkage", "slow", "start", "step"}
+WORDS |= {"gradient_norm", "rounded_share", "update_norm", "update_to_weight_ratio", "weight_norm"}  # metrics
 SHORT = {"l1": r"\ell_1", "l2": r"\ell_2"}
-RELATIONS = {"<-": r"\leftarrow", "=": "=", ">=": r"\geq", "<=": r"\leq", "<": "<", ">": ">"}
+RELATIONS = {"<-": r"\leftarrow", "->": r"\rightarrow", "=": "=", ">=": r"\geq", "<=": r"\leq", "<": "<", ">": ">"}
 PHRASES = (
     "(centered) or",
     "(nesterov) or",
     'with ord="nuclear":',
     "Adam's step",
     "after every",
+    "and",
+    "at step",
+    "behind aggregation and accumulation",
+    "behind them",
     "each with the odds of the other's distance",
     "else",
     "every",
     "for",
     "gradients all finite",
     "if",
+    "in front of the clipping",
+    "in the warm-up",
     "is",
+    "is not finite",
+    "is rounded back to",
     "no step",
+    "norm of all gradients together",
+    "of the entries with a step",
     "of the largest singular value of",
+    "of the parameters before the step",
+    "of the step that is added to the parameters",
     "one number per parameter",
     "one of the two 16-bit neighbours of",
     "or",
     "otherwise",
+    "skip where",
     "steps",
+    "the k-th that came",
     "the optimizer's step on",
     "the ratio is 1 where either norm is zero",
+    "the share where",
     "then",
-    "the step of `sgd`",
+    "the step of",
     "times",
+    "where",
     "with nesterov",
+    "with three_phase",
 )
 TOKEN = re.compile(
     r"(?P<phrase>(?<!\w)(?:" + "|".join(re.escape(p) for p in sorted(PHRASES, key=len, reverse=True)) + r")(?![\w(]))"
@@ -66,7 +84,7 @@ TOKEN = re.compile(
     r"|(?P<hat>[A-Za-z])\^(?=[\s)/,]|$)"
     r"|(?P<call>[A-Za-z]\w*)(?=\()"
     r"|(?P<name>[A-Za-z]\w*)(?P<sub>\{[^}]*\})?(?P<primes>'*)"
-    r"|(?P<symbol><-|>=|<=|\.\.\.|\|\||[-+*/^()|=<>,;:])"
+    r"|(?P<symbol><-|->|>=|<=|\.\.\.|\|\||[-+*/^()[\]|=<>,;:])"
 )
 
 
@@ -96,22 +114,22 @@ def to_latex(block: str, arguments: Collection[str] = ()) -> str:
 
 
 def _statements(line: str) -> Iterator[str]:
-    """The equations of a line: a comma and some spaces part them."""
-    return (part.strip() for part in re.split(r",\s{2,}", line.strip()) if part.strip())
+    """The equations of a line: a comma and four spaces part them."""
+    return (part.strip() for part in re.split(r",\s{4,}", line.strip()) if part.strip())
 
 
 def _row(statement: str, arguments: Collection[str]) -> str:
-    condition, colon, rest = re.match(r"(?:(.*?)(:)\s{2,})?(.*)", statement).groups()
-    items = _Parser(rest, arguments).statement()
-    if colon:
-        before = _Parser(condition, arguments).statement()
-        return f" & {_joined(before)}{_text(': ')} {_joined(items)}"
+    first, *further = (_Parser(column, arguments).statement() for column in re.split(r"\s{4,}", statement))
+    if further and len(first) == 1 and not further[0][0].startswith(r"\text"):
+        return f"{_joined(first)} & {_joined([item for column in further for item in column])}"
+    items = [*first, *(item for column in further for item in (r"\qquad", *column))]
     cut = 1 if len(items) > 1 and items[1] in (RELATIONS["<-"], "=") else 0
     return f"{_joined(items[:cut])} & {_joined(items[cut:])}"
 
 
 def _joined(items: list[str]) -> str:
-    return " ".join(items)
+    """Items in a row, without the space of a text in front of a comma or a parenthesis."""
+    return re.sub(r" \} (?=\\text\{[,;:)])", "} ", " ".join(items)).replace(r"\text{(} \text{ ", r"\text{(} \text{")
 
 
 def _text(words: str) -> str:
@@ -130,8 +148,8 @@ class _Parser:
     def statement(self, closing: str = "") -> list[str]:
         items = []
         while (token := self.peek()) and token.text != closing:
-            if token.kind == "phrase":
-                items.append(_text(f" {self.next().text.replace('`', '')} "))
+            if token.kind == "phrase" and token.text not in self.arguments:
+                items.append(_text(f" {self.next().text} "))
             elif token.text in RELATIONS:
                 items.append(RELATIONS[self.next().text])
             elif token.text in (",", ";") or token.text == ":":
@@ -188,6 +206,8 @@ class _Parser:
         token = self.peek()
         if token is None or token.text in ("|", "||"):
             return token is not None and not self.bars
+        if token.text in self.arguments:
+            return True
         return token.kind in ("number", "hat", "call", "name") or (token.text == "(" and not self._is_remark())
 
     def power(self) -> str:
@@ -205,7 +225,7 @@ class _Parser:
             return rf"\hat{{{token.text}}}"
         if token.kind == "call":
             return self.call(token.text)
-        if token.kind == "name":
+        if token.kind == "name" or token.text in self.arguments:
             return self.name(token)
         if token.text == "...":
             return r"\cdots"
@@ -230,17 +250,23 @@ class _Parser:
             return rf"\sqrt{{{inner}}}"
         if name == "floor":
             return _fenced(r"\lfloor", inner, r"\rfloor")
-        if name not in FUNCTIONS and name not in self.arguments:
+        if name not in FUNCTIONS and name not in self.arguments and len(name) > 1:
             raise self.unknown(f"{name!r} is no function that is known")
         base, _, below = name.partition("_") if name in FUNCTIONS else (name, "", "")
-        operator = rf"\operatorname{{{_escaped(base)}}}" + (f"_{{{_text(below)}}}" if below else "")
-        return operator + _fenced("(", inner, ")")
+        operator = rf"\operatorname{{{_escaped(base)}}}" if len(name) > 1 else name
+        return operator + (f"_{{{_text(below)}}}" if below else "") + _fenced("(", inner, ")")
 
     def name(self, token: Token) -> str:
         made = self.word(token.text)
         if token.sub:
             inside = _Parser(token.sub[1:-1], self.arguments)
             made += f"_{{{_joined(inside.statement())}}}"
+        if self.sees("["):
+            self.next()
+            made += f"_{{{self.sum()}}}"
+            self.expect("]")
+            if self.sees("("):  # a member of a list of functions
+                made += self.primary()
         return f"{{{made}{token.primes}}}" if token.primes else made
 
     def word(self, name: str) -> str:
@@ -281,7 +307,7 @@ class _Parser:
 def _tokens(text: str) -> Iterator[Token]:
     at = 0
     while at < len(text):
-        if text[at].isspace():
+        if text[at].isspace() or text[at] == "`":
             at += 1
             continue
         match = TOKEN.match(text, at)

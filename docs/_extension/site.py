@@ -20,6 +20,7 @@ MADE = ("optimizers", "reference", "examples", "benchmarks")
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", make_pages)
+    app.connect("env-get-outdated", lambda *_: ["index"])  # it lists the pages that there are
     app.connect("source-read", relink)
     app.add_post_transform(NamesAreLinks)
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
