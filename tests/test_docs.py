@@ -1,5 +1,6 @@
 """The documentation: its mathematics, its pages, its links, and the built site in a browser."""
 
+import fcntl
 import html.parser
 import inspect
 import json
@@ -12,6 +13,7 @@ import textwrap
 import urllib.parse
 import zlib
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -52,6 +54,8 @@ def formulas(make):
         ("decay_rate[i](k) < c[i - 1]", r" & \mathrm{decay\_rate}_{i}(k) < c_{i - 1}"),
         ("a -> b    for k < K", r" & a \rightarrow b \qquad \text{ for } k < K"),
         ("f(p), 0 <= p", r" & f(p) \text{, } 0 \leq p"),
+        ("scale    the share where a = b", r"\mathrm{scale} & \text{ the share where } a = b"),
+        ("scale    for decay_rate", r" & \mathrm{scale} \qquad \text{ for } \mathrm{decay\_rate}"),
         ("2 decay_rate w", r" & 2 \, \mathrm{decay\_rate} \, w"),
         ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
     ],
@@ -118,13 +122,10 @@ def test_the_counterparts_are_read_as_they_are():
             assert eval(ours.strip("`"), {"jos": jos}) == pair.ours()
 
 
-@pytest.fixture(scope="module")
-def no_pictures():
+@pytest.fixture
+def no_pictures(monkeypatch):
     """The text of the pages without their pictures, which take some seconds."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(surface, "path", lambda make: surface.Path(surface.np.zeros((2, 2)), 0.1))
-    yield
-    patch.undo()
+    monkeypatch.setattr(surface, "path", lambda make: surface.Path(np.zeros((2, 2)), 0.1))
 
 
 def test_every_optimizer_has_a_page(no_pictures):
@@ -138,6 +139,22 @@ def test_every_optimizer_has_a_page(no_pictures):
         assert r"\begin{aligned}" in page
         for library in {v.reference.partition("/")[0] for v in row.variants if v.reference}:
             assert f"| {LIBRARIES[library]} (" in page
+
+
+def test_the_pictures_show_what_the_optimizers_do():
+    drawn = surface.path(jos.sgd)
+    assert drawn.rate in np.float32(surface.RATES)
+    w = np.array(surface.START[0])
+    for point in drawn.points:
+        np.testing.assert_allclose(point, w, atol=1e-3)
+        x, y = w
+        w = w - drawn.rate * np.array([2 * (x - 1) - 40 * x * (y - x**2), 20 * (y - x**2)])
+    assert drawn.end < 1
+
+
+def test_the_papers_name_this_version():
+    assert f"\nversion: {jos.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {jos.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_public_name_is_in_the_reference():
@@ -208,14 +225,23 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site, built as `make docs` builds it."""
+def site(tmp_path_factory, worker_id):
+    """The site, built as `make docs` builds it, once for all processes of the tests."""
     pytest.importorskip("sphinx", reason="needs the extra docs")
-    out = tmp_path_factory.mktemp("site")
+    out = tmp_path_factory.getbasetemp()
+    out = (out if worker_id == "master" else out.parent) / "site"
+    out.mkdir(exist_ok=True)
+    with (out / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "html" / "objects.inv").exists():
+            build(out)
+    return out / "html"
+
+
+def build(out):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "-d", str(out / "doctrees")]
     done = subprocess.run([*command, str(DOCS), str(out / "html")], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return out / "html"
 
 
 @pytest.fixture(scope="module")

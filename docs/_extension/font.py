@@ -37,7 +37,7 @@ def write_font(folder: pathlib.Path) -> None:
 
 
 def _narrow_the_radicals(font: TTFont) -> None:
-    variants, radical = font["MATH"].table.MathVariants, font.getBestCmap()[RADICAL]
+    variants, radical = font["MATH"].table.MathVariants, (font.getBestCmap() or {})[RADICAL]
     forms = variants.VertGlyphConstruction[variants.VertGlyphCoverage.glyphs.index(radical)]
     width = font["hmtx"][radical][0]
     names = {record.VariantGlyph for record in forms.MathGlyphVariantRecord}

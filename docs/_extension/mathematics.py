@@ -78,6 +78,7 @@ PHRASES = (
     "with nesterov",
     "with three_phase",
 )
+CONDITIONS = tuple(rf"\text{{ {word}" for word in ("for", "if", "in", "where", "with"))  # stand behind a formula
 TOKEN = re.compile(
     r"(?P<phrase>(?<!\w)(?:" + "|".join(re.escape(p) for p in sorted(PHRASES, key=len, reverse=True)) + r")(?![\w(]))"
     r"|(?P<number>\d+(?:\.\d+)?)"
@@ -120,7 +121,7 @@ def _statements(line: str) -> Iterator[str]:
 
 def _row(statement: str, arguments: Collection[str]) -> str:
     first, *further = (_Parser(column, arguments).statement() for column in re.split(r"\s{4,}", statement))
-    if further and len(first) == 1 and not further[0][0].startswith(r"\text"):
+    if further and len(first) == 1 and not further[0][0].startswith(CONDITIONS):
         return f"{_joined(first)} & {_joined([item for column in further for item in column])}"
     items = [*first, *(item for column in further for item in (r"\qquad", *column))]
     cut = 1 if len(items) > 1 and items[1] in (RELATIONS["<-"], "=") else 0

@@ -77,7 +77,8 @@ def _in_short(make: Any) -> str:
 
 
 def _page(row: Row, beside: list[tuple[str, str, str]]) -> str:
-    make, doc = row.make, _doc(row.make)
+    make: Any = row.make
+    doc = _doc(make)
     own = [name for name in make.words if name not in COMMON or name in inspect.signature(make.__wrapped__).parameters]
     shares = {*make.words} > {*own}
     body = to_markdown(doc, make.words, without=("Arguments", "Raises"))
@@ -88,7 +89,7 @@ def _page(row: Row, beside: list[tuple[str, str, str]]) -> str:
 {described("function", f"jaxopt_suite.{row.name}", call, body)}
 ```{{figure}} {row.name}.svg
 :alt: the path of {row.name} on the test surface, beside that of sgd
-{surface.caption(row.name, surface.path(make), surface.path(jos.sgd))}
+{surface.caption(make, surface.path(make), surface.path(jos.sgd))}
 ```
 
 ## Arguments

@@ -84,7 +84,7 @@ def _entry(name: str, value: Any) -> str:
     if is_slots(value):
         doc = inspect.getdoc(value) or ""
         body = "" if doc.startswith(f"{value.__name__}(") else to_markdown(doc)  # what NamedTuple says by itself
-        slots = ", ".join(f"`{field}`" for field in value._fields)
+        slots = ", ".join(f"`{field}`" for field in inspect.signature(value).parameters)
         return described("class", name, signature(value), f"{body}\nSlots: {slots}.\n")
     methods = "".join(
         described("method", f"{name}.{called}", signature(method), to_markdown(inspect.getdoc(method) or ""))

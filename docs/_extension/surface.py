@@ -53,7 +53,7 @@ def loss(w: jax.Array) -> jax.Array:
 def built(make: Callable[..., jos.Optimizer]) -> jos.Optimizer:
     """The optimizer, at a rate that is replaced; a wrapper is put around SGD."""
     words = getattr(make, "words", {})
-    given = {"optimizer": jos.sgd(1.0)} if "optimizer" in words else {}
+    given: dict[str, Any] = {"optimizer": jos.sgd(1.0)} if "optimizer" in words else {}
     if "learning_rate" in words:
         given["learning_rate"] = 1.0
     return make(**given, **NEEDED.get(make.__name__, {}))
@@ -84,11 +84,13 @@ def path(make: Callable[..., jos.Optimizer]) -> Path:
     return Path(np.asarray(runs[best]), float(rates[best]) if has_rate else None)
 
 
-def caption(name: str, ours: Path, sgd: Path) -> str:
+def caption(make: Callable[..., jos.Optimizer], ours: Path, sgd: Path) -> str:
     """What the picture shows, with the numbers in it."""
+    name = make.__name__
+    around = " around `sgd`" if "optimizer" in getattr(make, "words", {}) else ""
     at = "" if ours.rate is None else f" at a rate of {ours.rate:.2g}"
     return (
-        f"{STEPS} steps on `(1 - x)^2 + 10 (y - x^2)^2`: `{name}`{at} ends at {ours.end:.2g}, "
+        f"{STEPS} steps on `(1 - x)^2 + 10 (y - x^2)^2`: `{name}`{around}{at} ends at {ours.end:.2g}, "
         f"`sgd` at {sgd.rate:.2g} at {sgd.end:.2g}. Each has the best of {len(RATES)} rates for this surface and the "
         "defaults otherwise, so that the picture shows how it moves, not which is better."
     )
@@ -102,7 +104,7 @@ def draw(name: str, ours: Path, sgd: Path, file: pathlib.Path) -> None:
         axes = figure.add_subplot()
         x, y = np.meshgrid(np.linspace(-1.9, 1.6, 240), np.linspace(-0.7, 2.3, 160))
         axes.contour(x, y, surface(x, y), np.geomspace(0.1, 90, 9), colors=grey, linewidths=0.6, alpha=0.6)
-        axes.plot(*sgd.points.T, ".-", color=grey, linewidth=1, markersize=3, label="sgd", gid="path-of-sgd")
+        axes.plot(*sgd.points.T, ".-", color=grey, linewidth=2.5, markersize=6, label="sgd", gid="path-of-sgd")
         axes.plot(*ours.points.T, ".-", color="#e8710a", linewidth=1.3, markersize=4, label=name, gid="path")
         axes.plot(1, 1, "+", color="#2a9d8f", markersize=12, markeredgewidth=2)
         axes.set(xlim=(-1.9, 1.6), ylim=(-0.7, 2.3))
