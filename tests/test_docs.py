@@ -1,5 +1,6 @@
 """The documentation: its mathematics, its pages, its links, and the built site in a browser."""
 
+import ast
 import fcntl
 import html.parser
 import inspect
@@ -56,6 +57,10 @@ def formulas(make):
         ("f(p), 0 <= p", r" & f(p) \text{, } 0 \leq p"),
         ("scale    the share where a = b", r"\mathrm{scale} & \text{ the share where } a = b"),
         ("scale    for decay_rate", r" & \mathrm{scale} \qquad \text{ for } \mathrm{decay\_rate}"),
+        (
+            "every k:    a <- b,    c <- d",
+            r" & \text{ every } k \text{: } \qquad a \leftarrow b \text{, } c \leftarrow d",
+        ),
         ("2 decay_rate w", r" & 2 \, \mathrm{decay\_rate} \, w"),
         ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
     ],
@@ -183,6 +188,12 @@ def test_every_example_and_benchmark_has_a_page(tmp_path):
     assert {*benchmarks} == {"index", *(f.stem for f in gallery.BENCHMARKS.glob("*.md"))}
     for name, page in examples.items():
         assert re.match(r"# \S", page), name
+    for path in gallery.EXAMPLES.glob("*.py"):
+        if path.with_suffix(".ipynb").exists():
+            continue
+        code = re.search(r"```python\n(.*)```\n$", examples[path.stem], re.DOTALL)[1]
+        assert path.read_text().endswith(code), path
+        assert ast.unparse(ast.parse(code).body) == ast.unparse(ast.parse(path.read_text()).body[1:])
 
 
 def test_every_word_of_others_is_in_the_table():

@@ -50,10 +50,12 @@ def _example(path: pathlib.Path) -> tuple[str, str]:
 
 
 def _script(path: pathlib.Path) -> str:
-    doc = ast.get_docstring(ast.parse(path.read_text())) or path.stem
+    tree = ast.parse(path.read_text())
+    doc = ast.get_docstring(tree) or path.stem
     first, _, rest = doc.partition("\n")
     title, _, more = first.partition(": ")
-    code = path.read_text().partition('"""\n')[2].partition('"""\n')[2].lstrip() or path.read_text()
+    behind = tree.body[0].end_lineno if ast.get_docstring(tree) else 0
+    code = "".join(path.read_text().splitlines(keepends=True)[behind:]).lstrip()
     more = f"{more[0].upper()}{more[1:]}\n" if more else ""
     head = f"# {title.removesuffix('.')}\n\n{more}{_indented_as_code(rest)}"
     return f"{head}\n\n`examples/{path.name}`\n\n```python\n{code}```\n"

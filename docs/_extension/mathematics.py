@@ -115,7 +115,9 @@ def to_latex(block: str, arguments: Collection[str] = ()) -> str:
 
 
 def _statements(line: str) -> Iterator[str]:
-    """The equations of a line: a comma and four spaces part them."""
+    """The equations of a line: a comma and four spaces part them, but those behind one condition stay together."""
+    if re.match(r"[^,]*:\s{4,}", line):
+        return iter([line])
     return (part.strip() for part in re.split(r",\s{4,}", line.strip()) if part.strip())
 
 
