@@ -57,10 +57,7 @@ def formulas(make):
         ("f(p), 0 <= p", r" & f(p) \text{, } 0 \leq p"),
         ("scale    the share where a = b", r"\mathrm{scale} & \text{ the share where } a = b"),
         ("scale    for decay_rate", r" & \mathrm{scale} \qquad \text{ for } \mathrm{decay\_rate}"),
-        (
-            "every k:    a <- b,    c <- d",
-            r" & \text{ every } k \text{: } \qquad a \leftarrow b \text{, } c \leftarrow d",
-        ),
+        ("if k:    a <- b,    c", r" & \text{ if } k \text{: } \qquad a \leftarrow b \text{, } \qquad c"),
         ("2 decay_rate w", r" & 2 \, \mathrm{decay\_rate} \, w"),
         ("x = decay_rate", r"x & = \mathrm{decay\_rate}"),
     ],
