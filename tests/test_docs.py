@@ -1,6 +1,7 @@
 """The documentation: its mathematics, its pages, its links, and the built site in a browser."""
 
 import ast
+import doctest
 import fcntl
 import html.parser
 import inspect
@@ -85,7 +86,15 @@ def test_mathematics_that_is_not_known(plain, words):
 
 
 def test_every_formula_is_typeset():
-    typeset = {make.__name__ for make in MADE for block in formulas(make) if mathematics.to_latex(block, make.words)}
+    typeset, unknown = set(), {}
+    for make in MADE:
+        for block in formulas(make):
+            try:
+                mathematics.to_latex(block, make.words)
+                typeset.add(make.__name__)
+            except mathematics.UnknownError as error:
+                unknown[make.__name__] = str(error)
+    assert unknown == {}
     assert {row.name for row in ROWS} <= typeset
 
 
@@ -197,6 +206,9 @@ def test_every_word_of_others_is_in_the_table():
     page = names.page()
     for name in names.OTHERS:
         assert f"| `{name}` | " in page
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    test = doctest.DocTestParser().get_doctest(example, {"jos": jos}, "names", None, 0)
+    assert doctest.DocTestRunner().run(test) == (0, 1)
 
 
 def test_links_lead_to_pages():
