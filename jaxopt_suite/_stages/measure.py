@@ -85,7 +85,8 @@ def _summed(x: Any) -> jax.Array:
 def with_metrics(optimizer: Inner, name: Text | None = None) -> Line:
     """Measures each step and keeps the numbers in the state: `jos.state.metrics(state)` reads them.
 
-        ||g||,    ||x||,    ||w||,    ||x|| / ||w||
+        gradient_norm = ||g||,    update_norm = ||x||,    weight_norm = ||w||
+        update_to_weight_ratio = ||x|| / ||w||
 
     `gradient_norm` is that behind aggregation and accumulation and in front of the clipping, `update_norm` that of the
     step which is added to the parameters, `weight_norm` that of the parameters before it, `update_to_weight_ratio` the
