@@ -22,6 +22,7 @@ FOLDER = pathlib.Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py"))
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 ARGUMENTS = {
+    "char_language_model": ("--steps", "20"),
     "classify_linen": ("--epochs", "1"),
     "classify_nnx": ("--epochs", "1"),
     "compose_with_optax": ("--steps", "50"),
@@ -30,6 +31,7 @@ ARGUMENTS = {
     "fine_tune": ("--steps", "5"),
     "keras_in_jax": ("--steps", "20"),
     "lora": ("--steps", "5"),
+    "mixed_precision": ("--steps", "10"),
     "data_parallel_pmap": ("--steps", "10"),
     "data_parallel_processes": ("--steps", "20"),
     "data_parallel_shard_map": ("--steps", "10"),
@@ -39,7 +41,7 @@ ARGUMENTS = {
 LONG = ("train_digits", "data_parallel_processes", "two_tower")  # these run slowly, or in tests of their own
 LONG += ("learning_rate_sweep", "learn_the_rates", "compose_with_optax", "recipes")  # several seconds each: in CI alone
 LONG += ("data_parallel_jit", "data_parallel_pmap", "data_parallel_shard_map")  # beside tests/test_data_parallel.py
-LONG += ("classify_linen", "classify_nnx", "equinox_mlp")
+LONG += ("char_language_model", "classify_linen", "classify_nnx", "equinox_mlp", "mixed_precision")  # programs to compile
 
 
 @pytest.fixture
