@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 
 import jaxopt_suite as jos
 
-SEEDS, BATCH, CONTEXT, WIDTH, LOOKS = 3, 16, 32, 64, 20
+SEEDS, BATCH, CONTEXT, WIDTH = 3, 16, 32, 64
+EVERY = 20  # steps between two looks at the held-out text
 
 
 class Transformer(nn.Module):
@@ -59,6 +60,8 @@ def main():
     parser.add_argument("--steps", type=int, default=400, help="default: %(default)s")
     parser.add_argument("--out", type=pathlib.Path, default="demo", help="folder of the picture, default: %(default)s")
     args = parser.parse_args()
+    if args.steps < EVERY or args.steps % EVERY:
+        parser.error(f"--steps must be a multiple of {EVERY}, got {args.steps}")
 
     tokens, letters = read()
     held_out, tokens = tokens[: len(tokens) // 10], tokens[len(tokens) // 10 :]
@@ -70,11 +73,11 @@ def main():
 
     @jax.vmap
     def start(key):
-        return model.init(key, test[:, :-1]), windows(tokens, key, LOOKS, args.steps // LOOKS, BATCH)
+        return model.init(key, test[:, :-1]), windows(tokens, key, args.steps // EVERY, EVERY, BATCH)
 
     # the pattern: a run as a function of its start, over all seeds at once
     def train(tx, params, batches):
-        """The held-out loss at `LOOKS` moments."""
+        """The held-out loss after every `EVERY` steps."""
 
         def step(carry, batch):
             params, state, _ = tx.minimize(loss_fn, carry[1], carry[0], batch)
@@ -109,8 +112,8 @@ def main():
 def draw(runs, steps, path):
     figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
     axes = figure.subplots()
+    moments = np.arange(EVERY, steps + 1, EVERY)
     for i, (name, losses) in enumerate(runs.items()):
-        moments = np.linspace(steps / LOOKS, steps, LOOKS)
         axes.plot(moments, losses.T / math.log(2), color=f"C{i}", linewidth=1, label=[name, *[""] * (SEEDS - 1)])
     axes.set(xlabel="step", ylabel="held-out loss, bits per letter")
     axes.legend()

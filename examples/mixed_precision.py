@@ -53,7 +53,6 @@ def loss_fn(params, x, y):
 
 
 def train(tx, params, steps):
-    @jax.jit
     def step(carry, batch):
         params, state, _ = tx.minimize(loss_fn, carry[1], carry[0], images[batch], labels[batch])
         return (params, state), loss_fn(params, images, labels)
