@@ -2,9 +2,9 @@
 
     python examples/char_language_model.py --steps 400
 
-The text is the reference of the language that comes with Python, 465 kB in Python 3.11, a tenth of it held out; the
-model guesses each letter from those before it. Each rate is the best of 1, 3, 10, ... on another seed, in 400 steps.
-Writes char_language_model.png: the held-out loss of each seed.
+The text is the reference of the language that comes with Python, 465 kB in Python 3.11; the model guesses each letter
+from those before it, and is tested on 64 windows of the first tenth, which is held out. Each rate was better than its
+neighbours, a factor of about three away, in 400 steps of another seed. Writes char_language_model.png.
 """
 
 import argparse
