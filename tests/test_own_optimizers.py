@@ -81,7 +81,7 @@ def test_accumulation_uses_the_arguments_of_the_last_micro_step(curved):
 
 
 def test_the_line_is_drawn_as_it_is_enumerated():
-    drawn = Place.__doc__.splitlines()[2].strip()
+    drawn = " ".join(Place.__doc__.split("\n\n")[1].split())
     words = {"FINITE_CHECK": "finite check", "RULE": "decay, rule, rate"}
     names = [words.get(place.name, place.name.lower()) for place in sorted(Place)]
     assert drawn == " -> ".join(["gradient", *names])

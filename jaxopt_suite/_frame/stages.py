@@ -33,7 +33,7 @@ Verdict = tuple[jax.Array, Callable[[], tuple[Arrays, Slots]], Callable[[], Slot
 class Place(enum.IntEnum):
     """Where a stage stands: the way of a gradient, one direction, no way back; it ends as an update.
 
-    gradient -> unscale -> aggregate -> finite check -> accumulate -> skip, measure -> clip -> decay, rule, rate
+    gradient -> unscale -> aggregate -> finite check -> accumulate -> skip -> measure -> clip -> decay, rule, rate
     -> average -> write
     """
 
