@@ -43,6 +43,10 @@ class Transformation(Described, optax.GradientTransformationExtraArgs):
     def _repr_html_(self) -> str | None:
         return face(self) if _is_declared(self) else None
 
+    def __setattr__(self, name: str, value: object) -> None:
+        rate = " and jos.state.set_learning_rate the rate of a state" if name == "learning_rate" else ""
+        raise AttributeError(f"an optimizer does not change: tx.replace({name}=...) gives another one{rate}.")
+
     def __reduce__(self) -> Any:
         return super().__reduce__() if _is_declared(self) else (type(self), tuple(self))
 

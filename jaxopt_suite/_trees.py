@@ -140,6 +140,8 @@ def check_leaf(owner: str, what: str, path: str, x: Any) -> None:
     hint = ""
     if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
         hint = " Split it with optax.contrib.split_real_and_imaginary."
+    elif what == "parameter":
+        hint = " Of an nnx model, give nnx.state(model, nnx.Param)."
     came = dtype if dtype is not None else f"a {type(x).__name__}"
     raise TypeError(f"{owner}: the {what} at {path!r} must be a floating-point array, got {came}.{hint}")
 

@@ -454,7 +454,11 @@ def test_a_wrapped_optimizer_by_its_name_or_config():
         (jos.adam, "max_norm", " Did you mean 'global_clipnorm'?"),
         (jos.adam, "grad_clip", " Did you mean 'global_clipnorm'?"),
         (jos.transforms.clip_by_norm, "max_norm", " Did you mean 'clipnorm'?"),
-        (jos.adam, "mu_dtype", " Slots are float32 whatever the parameters are: there is nothing to set."),
+        (
+            jos.adam,
+            "mu_dtype",
+            " Slots are float32 whatever the parameters are; jos.precision.state_dtype stores them otherwise.",
+        ),
         (jos.lamb, "weight_decay_rate", " Did you mean 'weight_decay'?"),
         (jos.adam, "alpha", " Did you mean 'learning_rate'?"),
         (jos.rmsprop, "alpha", " Did you mean 'rho'?"),

@@ -94,3 +94,11 @@ def test_tolerance():
 def test_refusals(arguments, words):
     with pytest.raises((TypeError, ValueError), match=words):
         jos.compare(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", 0), ("steps", 2.5), ("tolerance", float("nan")), ("tolerance", "a")]
+)
+def test_senseless_numbers_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"compare: {name} must be"):
+        jos.compare(jos.sgd(1.0), jos.sgd(1.0), jnp.ones(2), jnp.ones(2), **{name: value})

@@ -393,11 +393,17 @@ def test_torch_refuses_what_does_not_fit():
     refuse(ValueError, "'m/scale' (it has shape (2,), here it is (1,))", ask, wrong, params)
     refuse(ValueError, "torch: these are the settings of no optimizer that is known here", ask,
            {"state": {}, "param_groups": [{"lr": 0.1, "params": [0], "param_names": ["w"]}]}, params)  # fmt: skip
-    refuse(ValueError, "torch: 5 variables would be lost: 'vhat", into_ours, changed("adam_amsgrad"), params)
+    refuse(
+        ValueError,
+        "torch: amsgrad was True, here it is False: give the optimizer's name",
+        into_ours,
+        changed("adam_amsgrad"),
+        params,
+    )
 
 
 def into_ours(source, params):
-    return jos.importers.torch(source, params, optimizer=jos.adam())
+    return jos.importers.torch(source, params, optimizer=jos.adam(epsilon=1e-8))
 
 
 def test_torch_files_are_read_as_data(tmp_path):
@@ -583,10 +589,21 @@ def test_torch_of_old_does_not_say_which_adam_it_was():
     ask, one = jos.importers.torch, {"x": jnp.ones(2)}
     refuse(ValueError, "wrote Adam's and AdamW's alike, which decay otherwise: say which with optimizer=", ask,
            written(3, weight_decay=0.5), one)  # fmt: skip
-    adamw = jos.adamw(0.1, 0.5, dialect="torch")
+    adamw = jos.adamw(0.1, 0.5, beta_2=0.99, epsilon=1e-8, dialect="torch")
     assert ask(written(3, weight_decay=0.5), one, optimizer=adamw).optimizer == adamw
     assert ask(written(3), one).optimizer == jos.adam(0.1, beta_2=0.99, epsilon=1e-8, dialect="torch")
-    assert ask(written(3), one, optimizer="adam").optimizer == jos.adam()
+    assert ask(written(3, weight_decay=0.5), one, optimizer="adamw").optimizer == adamw
+    assert ask(written(3), one, optimizer="adam").optimizer == ask(written(3), one).optimizer
+    refuse(ValueError, "torch: epsilon was 1e-08, here it is 1e-07: give the optimizer's name, or this value.", ask,
+           written(3), one, optimizer=jos.adam(beta_2=0.99, dialect="torch"))  # fmt: skip
+
+
+def test_sparse_adam_of_torch():
+    settings = {"lr": 0.001, "betas": (0.9, 0.999), "eps": 1e-8, "maximize": False, "params": [0]}
+    kept = {0: {"step": 3, "exp_avg": np.full((4, 2), 0.5), "exp_avg_sq": np.ones((4, 2))}}
+    tx, state, _ = jos.importers.torch({"state": kept, "param_groups": [settings]}, {"w": jnp.zeros((4, 2))}, ["w"])
+    assert tx == jos.adam(epsilon=1e-8, dialect="torch", lazy=True)
+    assert float(jos.state.get_slot(state, "w", "m")[0, 0]) == 0.5
 
 
 @pytest.mark.parametrize("steps", [(8, 2), (8, None)])

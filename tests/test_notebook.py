@@ -84,3 +84,10 @@ def test_reports_show_what_they_print():
 
     layout = jos.parallel.explain(jos.adam(), PARAMS, jax.make_mesh((1,), ("data",)), "data")
     assert f"stages/rule/m/<i>{BAD}" in shown(layout)
+
+
+def test_a_face_shows_the_curve_that_it_can():
+    schedules = jos.schedules
+    assert "2147483647" in jos.adam(schedules.exponential_decay(0.1, 1e12, 0.5))._repr_html_()
+    untraceable = schedules.constant(2.0) * (lambda step: 0.1 if step < 5 else 0.01)
+    assert "<svg" not in jos.sgd(untraceable, jit_compile=False)._repr_html_()

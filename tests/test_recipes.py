@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import pickle
+import re
 import subprocess
 import sys
 
@@ -261,3 +262,9 @@ def test_what_the_real_library_wrote_gives_its_numbers(name, slug):
         got, _ = trajectory(tx, record.params, record.grads)
         errors = jax.tree.map(error, stacked(got), record.trajectory)
         assert max(jax.tree.leaves(errors)) <= TOLERANCE.get(f"{name}/{slug}", 2e-6), errors
+
+
+def test_an_optimizer_does_not_change():
+    tx = jos.sgd(0.1)
+    with pytest.raises(AttributeError, match=re.escape("tx.replace(learning_rate=...) gives another one")):
+        tx.learning_rate = 0.5

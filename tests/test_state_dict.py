@@ -278,3 +278,11 @@ def test_about_says_of_which_field_a_slot_is():
         tx,
         TREE,
     )
+
+
+def test_what_has_no_place_is_refused():
+    params = {"w": jnp.ones(2)}
+    clipped = jos.adam(global_clipnorm=1.0)
+    flat = jos.state.to_dict(clipped.init(params), clipped, params)
+    with pytest.raises(ValueError, match="from_dict: 'gradient_norm' has no place in this optimizer's state"):
+        jos.state.from_dict(flat, jos.adam(), params)

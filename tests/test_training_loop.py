@@ -367,3 +367,12 @@ def test_masks_of_optax_become_recipes():
         with pytest.raises((TypeError, ValueError)) as refusal:
             make()
         assert words in str(refusal.value)
+
+
+def test_two_skips_are_counted_apart():
+    tx = jos.skip_large_updates(jos.skip_large_updates(jos.sgd(1.0), 2.0, 1), 100.0, 1)
+    w, state = jnp.float32(0), tx.init(jnp.float32(0))
+    for g in (1.0, 10.0, 1.0):
+        w, state = tx.apply_gradients(jnp.float32(g), state, w)
+    skipped = {name: int(x) for name, x in jos.state.metrics(state).items() if name.startswith("skipped")}
+    assert skipped == {"skipped": 1, "skipped_2": 0}

@@ -22,7 +22,7 @@ _RATE = Other(("learning_rate", "initial_learning_rate"))
 _NORM = Other(("global_clipnorm", "clipnorm"))
 _EXCLUDE = Other(("exclude_from_weight_decay",), "Name what is not decayed in exclude_from_weight_decay, by regexes.")
 _STEPS = Other(("gradient_accumulation_steps",))
-_DTYPE = Other(advice="Slots are float32 whatever the parameters are: there is nothing to set.")
+_DTYPE = Other(advice="Slots are float32 whatever the parameters are; jos.precision.state_dtype stores them otherwise.")
 _TORCH = Other(advice="There is nothing like it, and nothing to set.")
 
 # what Optax, PyTorch, TF Addons and training scripts say

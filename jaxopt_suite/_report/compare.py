@@ -107,6 +107,10 @@ def compare(
             raise TypeError(f"compare: {name} must be an optimizer or a transformation of Optax, got {show(tx)}.")
     runs = [(params, tx_a.init(params)), (params, tx_b.init(params))]
     first, worst, step = None, {}, 0
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"compare: steps must be an integer >= 1, got {show(steps)}.")
+    if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        raise ValueError(f"compare: tolerance must be a number >= 0, got {show(tolerance)}.")
     for step, given in enumerate(_gradients(grads, params, steps), 1):
         runs = [_step(tx, given(w), state, w) for tx, (w, state) in zip((tx_a, tx_b), runs, strict=True)]
         apart = [p for p in _partings(step, runs[0][0], runs[1][0]) if p.error > tolerance]

@@ -54,6 +54,7 @@ _KNOWN = {
     "Adadelta": Known("adadelta", "AdadeltaState", {"square_avg": "g2", "acc_delta": "dx2"},
                       {"rho": "rho", "eps": "epsilon"}),
     "Adamax": Known("adamax", "AdamaxState", {"exp_avg": "m", "exp_inf": "u"}, {"eps": "epsilon"}),
+    "SparseAdam": Known("adam", "AdamState", _MOMENTS, {"eps": "epsilon"}),
 }  # fmt: skip
 
 # a setting that only this optimizer has, or that it has and those before have not
@@ -97,9 +98,11 @@ def torch(
       source: `optimizer.state_dict()`, a checkpoint with one in it, or a file that `torch.save` wrote either to, which
         is read with `weights_only=True`.
       params: the parameters here.
-      names: those of the parameters there, in their order: `[name for name, _ in model.named_parameters()]`. Torch
-        writes them itself where the optimizer was made from `model.named_parameters()`.
-      optimizer: one of ours, or its name, in the place of the one that is read.
+      names: those of the parameters there, in the order in which the optimizer got them, group by group: with one
+        group of all `[name for name, _ in model.named_parameters()]`. Torch writes them itself where the optimizer was
+        made from `model.named_parameters()`.
+      optimizer: the name of ours, which gets the settings of the groups; or one of ours in the place of the one that is
+        read, with the same settings.
       rename: regexes and replacements, or a function, from a name there to a path here.
       transform: `transform(path, array)`, a slot's array as the parameter at `path` is laid out here.
       strict: refuse what would be lost.
@@ -129,12 +132,14 @@ def torch(
         group.refuse_unknown()
     if iterations is not None:
         iterations = steps_of("torch", "iterations", iterations)
-    if optimizer is None:
-        made = [group.optimizer() for group in groups]
+    if optimizer is None or isinstance(optimizer, str):
+        made = [group.optimizer(optimizer) for group in groups]
         alike = all(tx == made[0] for tx in made) and len({max(group.steps, default=0) for group in groups}) == 1
         tx = made[0] if alike else by_path(dict(zip(patterns, made, strict=True)))
     else:
         tx, alike = ours_of("torch", optimizer), len(groups) == 1
+        for group in groups if alike else ():
+            group.refuse_others(tx)
     keys = [""] * len(groups) if alike else group_keys(patterns)
     variables = [v for key, group in zip(keys, groups, strict=True) for v in group.variables(key, iterations)]
     unique = list({(v.name, v.path): v for v in variables}.values())
@@ -147,6 +152,8 @@ class _Group:
     def __init__(self, settings: Mapping[str, Any], names: Sequence[str], kept: Sequence[Mapping[str, Any]]):
         self.settings, self.names, self.kept = settings, names, kept
         self.name = next((name for mark, name in _MARKS.items() if mark in settings), None)
+        if self.name == "Adamax" and "weight_decay" not in settings:
+            self.name = "SparseAdam"
         if self.name is None:
             raise ValueError(f"torch: these are the settings of no optimizer that is known here: {show([*settings])}.")
         if self.name not in _KNOWN:
@@ -169,23 +176,39 @@ class _Group:
                 "on it is SGD without, of 1 - dampening times the rate."
             )
 
-    def optimizer(self) -> Optimizer:
-        """Ours, with the same settings."""
+    def optimizer(self, name: str | None) -> Optimizer:
+        """Ours, with the same settings, by its name or by what they are."""
         given, known = self.settings, self.known
-        if self.name == "Adam" and given.get("weight_decay") and "decoupled_weight_decay" not in given:
+        if name is None and self.name == "Adam" and given.get("weight_decay") and "decoupled_weight_decay" not in given:
             raise ValueError(
                 "torch: this state_dict is of a torch that wrote Adam's and AdamW's alike, which decay otherwise: say "
-                "which with optimizer=jos.adam(..., dialect='torch') or jos.adamw(..., dialect='torch')."
+                "which with optimizer='adam' or optimizer='adamw'."
             )
+        tx = lookup(name or known.ours, {}, "torch")(**self.arguments(name or known.ours))
+        return chain(_UPHILL, tx) if given.get("maximize") else tx
+
+    def arguments(self, ours: str) -> dict[str, Any]:
+        """What ours is given."""
+        given, known = self.settings, self.known
         arguments: dict[str, Any] = {"learning_rate": number("lr", given["lr"]), "dialect": "torch"}
         arguments |= {ours: number(name, given[name]) for name, ours in known.settings.items() if name in given}
         if "betas" in given:
             arguments |= dict(zip(("beta_1", "beta_2"), betas(given["betas"]), strict=True))
-        if given.get("weight_decay") or self.name == "AdamW":
+        if given.get("weight_decay") or ours == "adamw":
             arguments["weight_decay"] = number("weight_decay", given.get("weight_decay"))
-        arguments = {name: x for name, x in arguments.items() if x or name not in ("decay", "decoupled_weight_decay")}
-        tx = lookup(known.ours, {}, "torch")(**arguments)
-        return chain(_UPHILL, tx) if given.get("maximize") else tx
+        if self.name == "SparseAdam":
+            arguments["lazy"] = True
+        return {name: x for name, x in arguments.items() if x or name not in ("decay", "decoupled_weight_decay")}
+
+    def refuse_others(self, tx: Optimizer) -> None:
+        """Refuses an optimizer of other settings than these, but for the rate and the dialect, which may be meant."""
+        have = tx.get_config()
+        for name, was in self.arguments(tx.recipe.factory.__name__).items():
+            now = have.get(name, was)
+            if name not in ("learning_rate", "dialect") and isinstance(now, (int, float)) and now != was:
+                raise ValueError(
+                    f"torch: {name} was {was}, here it is {now}: give the optimizer's name, or this value."
+                )
 
     def variables(self, place: str, iterations: int | None) -> Iterator[Variable]:
         steps = self.steps
@@ -245,8 +268,8 @@ def _groups(written: Any, names: Sequence[str] | None) -> list[_Group]:
         raise TypeError(f"torch: names must be a list of names, got {show(names)}.")
     if names is None:
         raise ValueError(
-            "torch: the state_dict does not name the parameters: give names=[name for name, _ in "
-            "model.named_parameters()]."
+            "torch: the state_dict does not name the parameters: give names= in the order in which the optimizer got "
+            "them, group by group; for one group of all [name for name, _ in model.named_parameters()]."
         )
     if len(names) != len(numbers) or len({*names}) != len(names):
         raise ValueError(f"torch: names must be {len(numbers)} different names, one a parameter, got {show([*names])}.")

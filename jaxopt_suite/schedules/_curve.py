@@ -11,6 +11,7 @@ from jaxopt_suite._recipe.check import Value, show
 from jaxopt_suite._recipe.recipe import Recipe, has_recipe
 
 POINTS = 400
+MOST = 2**31 - 1  # the last step that there is
 WIDTH, HEIGHT, LEFT, BOTTOM = 360, 120, 60, 18  # of the picture, and of what is left to its labels
 
 # how many times an argument's own steps are shown: a decay and a little of what comes behind it, some of the cycles
@@ -49,7 +50,7 @@ def points(schedule: Callable[[jax.Array], jax.Array], steps: int) -> tuple[np.n
 
 
 def check_steps(owner: str, steps: Value) -> int:
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 0 < steps < 2**31:
+    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 0 < steps <= MOST:
         raise ValueError(f"{owner}: steps must be an integer from 1 to 2147483647, got {show(steps)}.")
     return int(steps)
 

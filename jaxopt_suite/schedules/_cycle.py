@@ -98,6 +98,8 @@ def warmup_stable_decay(
     """
     if shape == "exponential" and isinstance(end_learning_rate, float) and end_learning_rate == 0:
         raise ValueError("warmup_stable_decay: end_learning_rate must be > 0 for an exponential shape, got 0.0.")
+    if shape == "exponential" and isinstance(maximal_learning_rate, float) and maximal_learning_rate == 0:
+        raise ValueError("warmup_stable_decay: maximal_learning_rate must be > 0 for an exponential shape, got 0.0.")
     top, end, length = scalar(maximal_learning_rate), scalar(end_learning_rate), scalar(decay_steps)
 
     def value(step: jax.Array) -> jax.Array:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from jaxopt_suite._recipe.check import is_array, show
@@ -18,7 +17,7 @@ from jaxopt_suite._recipe.declare import LIBRARY, Factory, declare, numbers_of
 from jaxopt_suite._recipe.recipe import Recipe
 from jaxopt_suite._recipe.words import Number, OneSchedule, Text
 from jaxopt_suite._table import as_call, as_face
-from jaxopt_suite.schedules._curve import as_svg, check_steps, points, span
+from jaxopt_suite.schedules._curve import MOST, as_svg, check_steps, points, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -120,16 +119,17 @@ class Schedule(Described):
 
     def _steps(self, steps: int | None = None) -> int:
         """How many steps to show."""
-        return check_steps("plot", math.ceil(span(self.recipe)) or 100 if steps is None else steps)
+        return min(math.ceil(span(self.recipe)) or 100, MOST) if steps is None else check_steps("plot", steps)
 
     def _repr_html_(self) -> str:
         return as_face(as_call(repr(self)), self._repr_svg_() or "")
 
     def _repr_svg_(self) -> str | None:
-        """The curve, where the numbers are known."""
-        if any(isinstance(x, Tracer) for x in jax.tree.leaves(self.recipe.arguments)):
+        """The curve, where the numbers are known, and the functions inside are such that JAX can trace."""
+        try:
+            return as_svg(*points(self, self._steps()))
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             return None
-        return as_svg(*points(self, self._steps()))
 
     def __mul__(self, factor: Number) -> Schedule:
         return product(self, factor) if _is_operand(factor) else NotImplemented

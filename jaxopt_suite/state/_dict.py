@@ -92,6 +92,9 @@ def from_dict(flat: Mapping[str, Any], tx: Initializes, params: Tree) -> Tree:
     if {*report.kept} != {*names}:
         wrong = next(name for name in names if name not in report.kept)
         raise ValueError(f"from_dict: {wrong!r} does not fit this optimizer: see what migrate reports.")
+    more = next((name for name in values if name not in names), None)
+    if more is not None:
+        raise ValueError(f"from_dict: {more!r} has no place in this optimizer's state: migrate drops it, and says so.")
     return state
 
 

@@ -14,6 +14,7 @@ from jaxopt_suite._recipe.words import Rate
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._arrays import fitting, placed
 from jaxopt_suite.state._find import everything, find, find_named, index, labels, scalar, slot
+from jaxopt_suite.state._names import numbered
 
 _RATE = word_of(Rate)
 
@@ -104,7 +105,7 @@ def metrics(state: Tree) -> dict[str, jax.Array]:
     found = everything("metrics", state)
     outermost = [one for one in found if one.outermost]
     root = outermost[0].place if len(outermost) == 1 else ""
-    measured: dict[str, jax.Array] = {}
+    measured: list[tuple[str, jax.Array]] = []
     for one in found:
         place = one.place.removeprefix(root).strip("/")
         for slots, _ in one.stage_slots():
@@ -113,10 +114,10 @@ def metrics(state: Tree) -> dict[str, jax.Array]:
                 known = values["weight_norm"] > 0  # not before the first step, and not of zeros
                 ratio = values["update_norm"] / jnp.where(known, values["weight_norm"], 1)
                 values["update_to_weight_ratio"] = jnp.where(known, ratio, 0)
-            measured |= {f"{place}/{name}" if place else name: value for name, value in values.items()}
+            measured += [(f"{place}/{name}" if place else name, value) for name, value in values.items()]
     if not measured:
         raise ValueError("metrics: nothing in this state is measured: wrap the optimizer in jos.with_metrics.")
-    return measured
+    return dict(zip(numbered([name for name, _ in measured]), [value for _, value in measured], strict=True))
 
 
 def slot_names(state: Tree, within: str | None = None) -> list[str]:
