@@ -298,8 +298,8 @@ def test_what_cannot_be_measured_is_refused():
     some = jos.by_path({"bias": jos.sgd(gradient_accumulation_steps=2), "": jos.adam()})
     for make, words in (
         (lambda: jos.with_metrics(jos.with_metrics(sgd)), "sgd: measure measures its steps already."),
-        (lambda: jos.with_metrics(some), "by_path: measure would act in micro-steps too"),
-        (lambda: jos.skip_large_updates(some), "by_path: skip_large_gradients would act in micro-steps too"),
+        (lambda: jos.with_metrics(some), "by_path: measure would act in steps too that a member holds back"),
+        (lambda: jos.skip_large_updates(some), "by_path: skip_large_gradients would act in steps too that a member"),
         (lambda: jos.with_metrics(jos.frozen()), "there is nothing to wrap in an optimizer that moves nothing."),
         (lambda: metrics(sgd.init(w)), "metrics: nothing in this state is measured: wrap the optimizer in jos.with"),
         (lambda: metrics({"w": 1}), "metrics: there is no state of a jaxopt_suite optimizer in a dict."),

@@ -58,8 +58,8 @@ class Line:
             raise ValueError(f"{self.owner}: {self.writer.key} writes its 16-bit parameters already.")
         if between and self.holds_some:
             raise ValueError(
-                f"{self.owner}: {between} would act in micro-steps too, since a member holds back its own parameters "
-                f"only: give gradient_accumulation_steps to {self.owner} itself."
+                f"{self.owner}: {between} would act in steps too that a member holds back for its own parameters only: "
+                f"give gradient_accumulation_steps to {self.owner} itself, or what else holds them back."
             )
         ordered = tuple(sorted([*self.stages, *stages], key=lambda stage: stage.place))
         return dataclasses.replace(self, stages=ordered)
