@@ -601,3 +601,18 @@ def test_a_line_search_on_explicit_axes():
     placed = on(mesh, params)
     updates, _ = tx.update(placed, jos.parallel.init(tx, placed, mesh), placed, value_fn=lambda w: 0.0)
     same(jax.tree.map(np.asarray, updates), want)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda said: jos.by_path({".*": said}, global_clipnorm=1.0),
+        lambda said: jos.skip_large_updates(jos.chain(jos.by_path({".*": said}))),
+        lambda said: jos.precision.stochastic_rounding(jos.chain(said)),
+    ],
+)
+def test_what_stands_around_members_must_be_told_their_parts(make):
+    said = jos.sgd(0.1, shard_axes={"kernel": ("x",)})
+    with pytest.raises(ValueError, match="does not see the shard_axes of a member: give them to"):
+        make(said)
+    jos.by_path({".*": said}, global_clipnorm=1.0, shard_axes={"kernel": ("x",)})

@@ -11,7 +11,7 @@ import optax
 
 from jaxopt_suite import _trees as trees
 from jaxopt_suite._frame.flow import Arrays, Flow, Result, among, spread
-from jaxopt_suite._frame.members import Members, check_kind
+from jaxopt_suite._frame.members import Members, check_axes, check_kind
 from jaxopt_suite._frame.rate import Rates
 from jaxopt_suite._frame.split import ShardAxes
 from jaxopt_suite._frame.stages import AnyStage, Gate, LeafStage, Meter, Place, TreeStage
@@ -61,6 +61,8 @@ class Line:
                 f"{self.owner}: {between} would act in steps too that a member holds back for its own parameters only: "
                 f"give gradient_accumulation_steps to {self.owner} itself, or what else holds them back."
             )
+        if stages and self.members and self.shard_axes is None:
+            check_axes(self.owner, stages[0].key, self.members)
         ordered = tuple(sorted([*self.stages, *stages], key=lambda stage: stage.place))
         return dataclasses.replace(self, stages=ordered)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from jaxopt_suite._frame.flow import Flow, Result
+from jaxopt_suite._frame.split import ShardAxes
 from jaxopt_suite._recipe.words import Number, Scalar
 from jaxopt_suite._trees import Tree
 from jaxopt_suite.state._layout import MEMBERS, OptimizerState
@@ -27,8 +28,14 @@ class Account(Protocol):
         ...
 
 
-class HasPatterns(Protocol):
+class MemberLine(Protocol):
     """A member's line."""
+
+    @property
+    def shard_axes(self) -> ShardAxes | None: ...
+
+    @property
+    def members(self) -> "Members | None": ...
 
     def unmatched(self, paths: Sequence[str], inside: bool = True) -> list[str]: ...
 
@@ -50,7 +57,7 @@ class Members(Protocol):
     def keys(self) -> Sequence[str]: ...
 
     @property
-    def lines(self) -> Sequence[HasPatterns]: ...
+    def lines(self) -> Sequence[MemberLine]: ...
 
     @property
     def divides(self) -> bool: ...
@@ -90,6 +97,15 @@ class Members(Protocol):
         ...
 
     def describe(self, account: Account, params: Tree) -> None: ...
+
+
+def check_axes(owner: str, stage: str, members: Members) -> None:
+    """Refuses a stage around members of which one alone knows how its parameters are split."""
+    for line in members.lines:
+        if line.shard_axes is not None:
+            raise ValueError(f"{owner}: {stage} does not see the shard_axes of a member: give them to {owner} itself.")
+        if line.members is not None:
+            check_axes(owner, stage, line.members)
 
 
 def check_kind(owner: str, state: Tree, stages: Sequence[str], members: Members | None) -> None:
