@@ -417,7 +417,7 @@ def test_a_mistake_gets_a_sentence(wrong, sentence):
     assert sentence in str(caught.value)
 
 
-# what fresh eyes broke
+# what hard use broke
 
 
 def test_small_float16_weights_are_written():
