@@ -177,7 +177,7 @@ def ours(steps):
 
 
 def of_optax(steps):
-    """Optax's optimizer with the settings of `ours`."""
+    """Optax's optimizer with the settings of `ours`; its momentum has the rate outside, so curves part slowly."""
     novograd = optax.novograd(optax.cosine_decay_schedule(0.1, steps), b1=0.9, b2=0.999, eps=1e-7, weight_decay=1e-3)
     return optax.chain(optax.clip_by_global_norm(1.0), novograd)
 
