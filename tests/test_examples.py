@@ -41,7 +41,7 @@ ARGUMENTS = {
 LONG = ("train_digits", "data_parallel_processes", "two_tower")  # these run slowly, or in tests of their own
 LONG += ("learning_rate_sweep", "learn_the_rates", "compose_with_optax", "recipes")  # several seconds each: in CI alone
 LONG += ("data_parallel_jit", "data_parallel_pmap", "data_parallel_shard_map")  # beside tests/test_data_parallel.py
-LONG += ("char_language_model", "classify_linen", "classify_nnx", "equinox_mlp", "mixed_precision")  # as long
+LONG += ("char_language_model", "classify_linen", "classify_nnx", "equinox_mlp", "lora", "mixed_precision")  # as long
 
 
 @pytest.fixture

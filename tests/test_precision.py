@@ -141,7 +141,10 @@ def test_random_bits_are_those_of_a_leaf_a_step_and_an_index():
         assert max(abs(np.corrcoef(x, y)[0, 1]) for y in others) < 5 / np.sqrt(x.size)
 
 
-@pytest.mark.parametrize("make", [precision.stochastic_rounding, functools.partial(precision.state_dtype, **EIGHT)])
+EIGHT_BITS = pytest.param(functools.partial(precision.state_dtype, **EIGHT), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("make", [precision.stochastic_rounding, EIGHT_BITS])
 def test_rounding_does_not_depend_on_sharding(make):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
