@@ -268,3 +268,9 @@ def test_an_optimizer_does_not_change():
     tx = jos.sgd(0.1)
     with pytest.raises(AttributeError, match=re.escape("tx.replace(learning_rate=...) gives another one")):
         tx.learning_rate = 0.5
+
+
+@pytest.mark.parametrize("name", ["torch.optim.AdamW", "keras.optimizers.AdamW", "optax.adamw"])
+def test_names_of_others_are_answered_with_ours(name):
+    with pytest.raises(ValueError, match=r"Did you mean 'adamw'\?"):
+        jos.get(name)

@@ -237,7 +237,8 @@ def lookup(name: Value, custom: Config, owner: str) -> Factory[..., Value]:
     key = plain.lower()
     make = REGISTRY.get(key) or by_name.get(key) or REGISTRY.get(key.replace("_", ""))
     if make is None:
-        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(key, [*REGISTRY, *by_name])}")
+        last = key.rpartition(".")[2]  # of torch.optim.AdamW
+        raise ValueError(f"{owner}: unknown class name {show(name)}.{nearest(last, [*by_name, *REGISTRY])}")
     if package not in ("", "Addons"):
         raise ValueError(f"{owner}: {show(name)} is of another package: pass it in custom_objects.")
     return make
