@@ -111,16 +111,19 @@ def check_axes(owner: str, stage: str, members: Members) -> None:
 def check_kind(owner: str, state: Tree, stages: Sequence[str], members: Members | None) -> None:
     """Refuses what is no state of ours, and one of other stages or other members."""
     if not isinstance(state, OptimizerState):
-        raise TypeError(f"{owner}: expected the state that init made, got a {type(state).__name__}.")
+        raise TypeError(
+            f"{owner}: expected the state that init made, got a {type(state).__name__}: jos.state.migrate takes one "
+            "that was saved."
+        )
     want = [*stages] if members is None else [*stages, MEMBERS]
     if {*state.stages} != {*want}:
         raise ValueError(
             f"{owner}: the state is of another optimizer: it has the stages {sorted(state.stages)}, "
-            f"they must be {sorted(want)}."
+            f"they must be {sorted(want)}: jos.state.migrate moves it here."
         )
     keys = () if members is None else members.keys
     if keys and {*state.stages[MEMBERS]} != {*keys}:
         raise ValueError(
             f"{owner}: the state is of another composition: it has the members "
-            f"{sorted(state.stages[MEMBERS])}, they must be {sorted(keys)}."
+            f"{sorted(state.stages[MEMBERS])}, they must be {sorted(keys)}: jos.state.migrate moves it here."
         )

@@ -99,13 +99,13 @@ def skip_large_updates(
         m <- m + max(1 - mean_decay, 1 / k) * (min(N, factor * m) - m)
 
     where `N` is the `k`-th norm of all gradients together and `m` the running mean; the first `N` is the first mean,
-    and `N` stands for the minimum while `k <= warmup_steps`. A step is skipped where `k > warmup_steps` and `N >
-    factor * m`, or where `N` is not finite. The norm is that of the accumulated gradient, in front of any clipping. A
-    skipped step leaves the parameters and everything behind (moments, schedules, averages) as they were, and
+    and the minimum is `N` while `k <= warmup_steps`. A step is skipped where `k > warmup_steps` and `N > factor * m`,
+    or where `N` is not finite. The norm is that of the accumulated gradient, in front of any clipping. A skipped step
+    leaves the parameters and everything behind (moments, schedules, averages) as they were, and
     `jos.state.metrics(state)["skipped"]` counts it. It raises the mean as far as one that is just allowed: where
-    gradients stay `r` times as large as before, steps go on again after some `log(r / factor) / log(1 + (factor - 1)
-    (1 - mean_decay))`. Norms that are not finite leave the mean as it is. The limit is one number for all parameters,
-    in `by_path` too.
+    gradients stay `r` times as large as before, steps go on again after some
+    `log(r / factor) / log(1 + (factor - 1) (1 - mean_decay))`. Norms that are not finite leave the mean as it is. The
+    limit is one number for all parameters, in `by_path` too.
 
     >>> import jax.numpy as jnp, jaxopt_suite as jos
     >>> tx = jos.skip_large_updates(jos.sgd(1.0), factor=3.0, warmup_steps=2)
